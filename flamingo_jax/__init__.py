@@ -1,0 +1,1 @@
+"""Flamingo-style visual language models in JAX."""

@@ -1,0 +1,169 @@
+"""The language model's block: a pre-norm decoder layer with rotary grouped-query attention.
+
+Llama family (SmolLM2, arXiv:2502.02737; Llama, arXiv:2302.13971): RMSNorm (arXiv:1910.07467),
+rotary positions (arXiv:2104.09864), grouped-query attention (arXiv:2305.13245) and SwiGLU
+(arXiv:2002.05202).
+
+Axes: B batch, T text tokens, S cached or attended tokens, D width, K heads, G key-value heads,
+C head width, V vocabulary.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Shape of a decoder-only language model.
+
+    Attributes:
+      vocab_size: rows of the token embedding.
+      width: D.
+      num_layers: decoder layers.
+      num_heads: K query heads.
+      num_kv_heads: G key-value heads; K must be a multiple of it.
+      head_dim: C.
+      mlp_dim: hidden width of the SwiGLU feed-forward.
+      rope_base: wavelength base of the rotary positions.
+      norm_eps: epsilon of RMSNorm.
+    """
+
+    vocab_size: int
+    width: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    rope_base: float = 10_000.0
+    norm_eps: float = 1e-5
+
+    @classmethod
+    def smollm2_135m(cls) -> "DecoderConfig":
+        """SmolLM2-135M (arXiv:2502.02737, table of model shapes)."""
+        return cls(49_152, 576, 30, 9, 3, 64, 1536, rope_base=100_000.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What every decoder layer of one call shares.
+
+    Attributes:
+      positions_BxT: int32 positions for the rotary embedding.
+      mask_BxTxS: bool, True where token t may attend to token s.
+      cache_index: None without a cache, else the int32 slot at which this call's keys are written.
+    """
+
+    positions_BxT: Array
+    mask_BxTxS: Array
+    cache_index: Array | None = None
+
+
+jax.tree_util.register_dataclass(
+    Context, data_fields=["positions_BxT", "mask_BxTxS", "cache_index"], meta_fields=[]
+)
+
+
+def rotate(x_BxTxKxC: Array, positions_BxT: Array, base: float) -> Array:
+    """Rotary position embedding on half-split channels (arXiv:2104.09864, §3.4.2)."""
+    half = x_BxTxKxC.shape[-1] // 2
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions_BxT[..., None, None].astype(jnp.float32) * frequencies
+    cos, sin = jnp.cos(angle).astype(x_BxTxKxC.dtype), jnp.sin(angle).astype(x_BxTxKxC.dtype)
+    first, second = jnp.split(x_BxTxKxC, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def attend(q_BxTxKxC: Array, k_BxSxGxC: Array, v_BxSxGxC: Array, mask_BxTxS: Array) -> Array:
+    """Masked softmax attention, K query heads sharing G key-value heads -> [B, T, K, C].
+
+    Rows that may see nothing return zeros, not the mean of the values: a token before the first
+    image must get nothing from the images (Flamingo, arXiv:2204.14198, §2.3).
+    """
+    B, T, K, C = q_BxTxKxC.shape
+    G = k_BxSxGxC.shape[2]
+    q = q_BxTxKxC.reshape(B, T, G, K // G, C) * C**-0.5
+    scores = jnp.einsum("BTGHC,BSGC->BGHTS", q, k_BxSxGxC, preferred_element_type=jnp.float32)
+    visible = mask_BxTxS[:, None, None]
+    lowest = jnp.finfo(scores.dtype).min
+    weights = jax.nn.softmax(jnp.where(visible, scores, lowest), axis=-1)
+    weights = jnp.where(visible, weights, 0.0)
+    out = jnp.einsum("BGHTS,BSGC->BTGHC", weights.astype(v_BxSxGxC.dtype), v_BxSxGxC)
+    return out.reshape(B, T, K, C)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions and an optional key-value cache."""
+
+    config: DecoderConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BxTxD: Array, context: Context) -> Array:
+        cfg = self.config
+
+        def project(heads: int, name: str) -> Array:
+            dense = nn.DenseGeneral(
+                (heads, cfg.head_dim), use_bias=False, dtype=self.dtype, name=name
+            )
+            return dense(x_BxTxD)
+
+        q = rotate(project(cfg.num_heads, "query"), context.positions_BxT, cfg.rope_base)
+        k = rotate(project(cfg.num_kv_heads, "key"), context.positions_BxT, cfg.rope_base)
+        v = project(cfg.num_kv_heads, "value")
+        if context.cache_index is not None:
+            k, v = self._cached(k, v, context)
+        out = attend(q, k, v, context.mask_BxTxS)
+        return nn.DenseGeneral(
+            cfg.width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
+        )(out)
+
+    def _cached(self, k: Array, v: Array, context: Context) -> tuple[Array, Array]:
+        """Writes this call's keys and values at `cache_index`; returns all S of them."""
+        B, _, G, C = k.shape
+        shape = (B, context.mask_BxTxS.shape[-1], G, C)
+        start = (0, context.cache_index, 0, 0)
+        cached = []
+        for name, new in (("key", k), ("value", v)):
+            slot = self.variable("cache", f"cached_{name}", jnp.zeros, shape, new.dtype)
+            slot.value = jax.lax.dynamic_update_slice(slot.value, new, start)
+            cached.append(slot.value)
+        return cached[0], cached[1]
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (arXiv:2002.05202, eq. 6)."""
+
+    hidden: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        dense = lambda width, name: nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)  # noqa: E731
+        hidden = nn.silu(dense(self.hidden, "gate")(x)) * dense(self.hidden, "up")(x)
+        return dense(x.shape[-1], "down")(hidden)
+
+
+class DecoderLayer(nn.Module):
+    """x += attention(norm(x)); x += mlp(norm(x)). [B, T, D] -> [B, T, D]."""
+
+    config: DecoderConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BxTxD: Array, context: Context) -> Array:
+        cfg = self.config
+
+        def norm(name: str) -> nn.RMSNorm:
+            return nn.RMSNorm(epsilon=cfg.norm_eps, dtype=self.dtype, name=name)
+
+        x_BxTxD += Attention(cfg, self.dtype, name="attention")(
+            norm("attention_norm")(x_BxTxD), context
+        )
+        x_BxTxD += SwiGLU(cfg.mlp_dim, self.dtype, name="mlp")(norm("mlp_norm")(x_BxTxD))
+        return x_BxTxD

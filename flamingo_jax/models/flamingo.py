@@ -1,0 +1,229 @@
+"""Flamingo: a frozen language model that looks at images through gated cross-attention.
+
+Flamingo (arXiv:2204.14198), §2 and figure 3. Variables live in two collections: `params` holds
+what is trained (resampler and gated cross-attention), `frozen` what is not. Gradients are taken of
+`params` only.
+
+Axes: B batch, T text tokens, S attended tokens, A answer positions, N media, F frames, P grid
+positions, C feature channels, R latents a medium, D width, V vocabulary.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flamingo_jax.models.decoder import Context, DecoderConfig, DecoderLayer
+from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
+from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionDense, media_mask
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class FlamingoConfig:
+    """The language model, the resampler, the bridge, and the type they compute in.
+
+    Attributes:
+      decoder: the frozen language model.
+      resampler: the Perceiver Resampler.
+      xattn: the gated cross-attention layers.
+      dtype: compute type by name, `float32` or `bfloat16`; parameters are float32.
+    """
+
+    decoder: DecoderConfig
+    resampler: ResamplerConfig
+    xattn: CrossAttentionConfig
+    dtype: str = "float32"
+
+    def groups(self) -> tuple[int, int, int]:
+        """(layers below the first cross-attention, whole groups, layers of a last short group)."""
+        above = self.decoder.num_layers - self.xattn.first
+        return self.xattn.first, above // self.xattn.every, above % self.xattn.every
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What all groups of one call share: the media, who sees them, and the decoder's context."""
+
+    media_BxNxRxD: Array | None
+    mask_BxTxN: Array | None
+    context: Context
+
+
+jax.tree_util.register_dataclass(
+    Seen, data_fields=["media_BxNxRxD", "mask_BxTxN", "context"], meta_fields=[]
+)
+
+
+def frozen(module: Any) -> Any:
+    """The module class with its `params` kept in the `frozen` collection."""
+
+    def to_params(variables: Any) -> Any:
+        return {"params": variables["frozen"]} if "frozen" in variables else {}
+
+    def to_frozen(variables: Any) -> Any:
+        return {"frozen": variables["params"]} if "params" in variables else {}
+
+    def build(*args: Any, init: bool, **kwargs: Any) -> nn.Module:
+        mapped = nn.map_variables(
+            module, ("frozen", "params"), to_params, to_frozen, init=init, mutable=init
+        )
+        return mapped(*args, **kwargs)
+
+    return build
+
+
+class DecoderLayers(nn.Module):
+    """`num` decoder layers, scanned. [B, T, D] -> [B, T, D]."""
+
+    config: DecoderConfig
+    num: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BxTxD: Array, context: Context) -> Array:
+        scanned = nn.scan(
+            lambda layer, x, context: (layer(x, context), None),
+            variable_axes={"params": 0, "cache": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=self.num,
+        )
+        return scanned(DecoderLayer(self.config, self.dtype, name="layers"), x_BxTxD, context)[0]
+
+
+class Group(nn.Module):
+    """One gated cross-attention layer and the `num` frozen language layers after it."""
+
+    config: FlamingoConfig
+    num: int
+
+    @nn.compact
+    def __call__(self, x_BxTxD: Array, seen: Seen) -> Array:
+        dtype = jnp.dtype(self.config.dtype)
+        if seen.mask_BxTxN is not None:
+            bridge = GatedCrossAttentionDense(self.config.xattn, dtype, name="xattn")
+            x_BxTxD = bridge(x_BxTxD, seen.media_BxNxRxD, seen.mask_BxTxN)
+        layers = frozen(DecoderLayers)(
+            self.config.decoder, self.num, dtype, name="language", init=self.is_initializing()
+        )
+        return layers(x_BxTxD, seen.context)
+
+
+class LanguageModel(nn.Module):
+    """The frozen decoder with the trained bridges between its layers."""
+
+    config: FlamingoConfig
+
+    @nn.compact
+    def __call__(self, tokens_BxT: Array, seen: Seen, at_BxA: Array | None = None) -> Array:
+        """Next-token logits, float32 [B, T, V], or [B, A, V] at the positions `at_BxA`."""
+        cfg, decoder, init = self.config, self.config.decoder, self.is_initializing()
+        dtype = jnp.dtype(cfg.dtype)
+        shape = (decoder.vocab_size, decoder.width)
+        embedding_VxD = self.variable("frozen", "embedding", jnp.zeros, shape).value.astype(dtype)
+        x_BxTxD = jnp.take(embedding_VxD, tokens_BxT, axis=0)
+        below, whole, rest = cfg.groups()
+        if below:
+            layers = frozen(DecoderLayers)(decoder, below, dtype, name="below", init=init)
+            x_BxTxD = layers(x_BxTxD, seen.context)
+        if whole:
+            scanned = nn.scan(
+                lambda group, x, seen: (group(x, seen), None),
+                variable_axes={"params": 0, "frozen": 0, "cache": 0},
+                split_rngs={"params": True},
+                in_axes=nn.broadcast,
+                length=whole,
+            )
+            x_BxTxD, _ = scanned(Group(cfg, cfg.xattn.every, name="groups"), x_BxTxD, seen)
+        if rest:
+            x_BxTxD = Group(cfg, rest, name="last_group")(x_BxTxD, seen)
+        if at_BxA is not None:
+            x_BxTxD = jnp.take_along_axis(x_BxTxD, at_BxA[..., None], axis=1)
+        norm = frozen(nn.RMSNorm)(epsilon=decoder.norm_eps, dtype=dtype, name="norm", init=init)
+        return jnp.einsum(
+            "BTD,VD->BTV", norm(x_BxTxD), embedding_VxD, preferred_element_type=jnp.float32
+        )
+
+
+class Flamingo(nn.Module):
+    """Text and visual features in, next-token logits out."""
+
+    config: FlamingoConfig
+
+    def setup(self) -> None:
+        dtype = jnp.dtype(self.config.dtype)
+        self.resampler = PerceiverResampler(self.config.resampler, dtype)
+        self.language = LanguageModel(self.config)
+
+    def __call__(
+        self,
+        tokens_BxT: Array,
+        features_BxNxFxPxC: Array | None = None,
+        media_index_BxT: Array | None = None,
+        at_BxA: Array | None = None,
+    ) -> Array:
+        """Next-token logits of whole sequences.
+
+        Args:
+          tokens_BxT: int32.
+          features_BxNxFxPxC: visual features; None is the language model alone.
+          media_index_BxT: int32, 1-based medium each token sees, 0 for none (φ of §2.3).
+          at_BxA: int32 positions whose logits are wanted; None for all.
+
+        Returns:
+          float32 [B, T, V], or [B, A, V] with `at_BxA`.
+        """
+        media = None if features_BxNxFxPxC is None else self.resample(features_BxNxFxPxC)
+        context = causal_context(tokens_BxT.shape)
+        return self.decode(tokens_BxT, media, media_index_BxT, context, at_BxA)
+
+    def resample(self, features_BxNxFxPxC: Array) -> Array:
+        """Visual features to media_BxNxRxD."""
+        return self.resampler(features_BxNxFxPxC)
+
+    def decode(
+        self,
+        tokens_BxT: Array,
+        media_BxNxRxD: Array | None,
+        media_index_BxT: Array | None,
+        context: Context,
+        at_BxA: Array | None = None,
+    ) -> Array:
+        """Logits of tokens whose positions and visibility `context` tells; see `__call__`."""
+        mask = None
+        if media_BxNxRxD is not None and media_index_BxT is not None:
+            mask = media_mask(media_index_BxT, media_BxNxRxD.shape[1])
+        return self.language(tokens_BxT, Seen(media_BxNxRxD, mask, context), at_BxA)
+
+
+def causal_context(shape: tuple[int, int]) -> Context:
+    """Positions 0..T-1, each token attending to itself and all before it."""
+    B, T = shape
+    positions = jnp.broadcast_to(jnp.arange(T), (B, T))
+    return Context(positions, positions[:, :, None] >= positions[:, None, :])
+
+
+def stack_layers(layers: list[Any], config: FlamingoConfig) -> dict[str, Any]:
+    """One tree a decoder layer to the scanned form that `LanguageModel` keeps in `frozen`."""
+
+    def stacked(parts: list[Any]) -> Any:
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+
+    below, whole, rest = config.groups()
+    every = config.xattn.every
+    tree: dict[str, Any] = {}
+    if below:
+        tree["below"] = {"layers": stacked(layers[:below])}
+    if whole:
+        groups = [
+            stacked(layers[i : i + every]) for i in range(below, below + whole * every, every)
+        ]
+        tree["groups"] = {"language": {"layers": stacked(groups)}}
+    if rest:
+        tree["last_group"] = {"language": {"layers": stacked(layers[-rest:])}}
+    return tree

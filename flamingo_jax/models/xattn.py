@@ -1,0 +1,94 @@
+"""Gated cross-attention dense layer: the bridge from images into the frozen language model.
+
+Flamingo (arXiv:2204.14198), §2.2, figure 4:
+
+    x = x + tanh(alpha_xattn) * cross_attention(x, media)
+    x = x + tanh(alpha_dense) * feed_forward(x)
+
+With both gates at zero the layer is the identity, so the frozen language model starts intact.
+
+Axes: B batch, T text tokens, N media, R latents a medium, D width of the language model.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flamingo_jax.models.decoder import attend
+from flamingo_jax.models.resampler import FeedForward
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossAttentionConfig:
+    """Shape, places and gates of the gated cross-attention layers.
+
+    Attributes:
+      first: index of the first language layer that gets one before it (0 in the paper).
+      every: one before each `every`-th language layer from there on.
+      num_heads: attention heads.
+      head_dim: width of a head.
+      mlp_multiplier: hidden width of the feed-forward over D.
+      alpha_init: value of `alpha_xattn` at the start; 0 in the paper.
+      alpha_dense_init: value of `alpha_dense` at the start; 0 in the paper.
+    """
+
+    num_heads: int
+    head_dim: int
+    first: int = 0
+    every: int = 1
+    mlp_multiplier: int = 4
+    alpha_init: float = 0.0
+    alpha_dense_init: float = 0.0
+
+
+def media_mask(media_index_BxT: Array, num_media: int) -> Array:
+    """[B, T, N] bool: token t sees medium φ(t) only, and none where φ(t) = 0 (§2.3)."""
+    return media_index_BxT[..., None] == jnp.arange(1, num_media + 1)
+
+
+class GatedCrossAttentionDense(nn.Module):
+    """Text [B, T, D] attends to media [B, N, R, D'] where mask_BxTxN allows -> [B, T, D]."""
+
+    config: CrossAttentionConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array, mask_BxTxN: Array) -> Array:
+        cfg = self.config
+        gate = lambda name, start: jnp.tanh(  # noqa: E731
+            self.param(name, nn.initializers.constant(start), ())
+        ).astype(self.dtype)
+        attended = MaskedCrossAttention(cfg, self.dtype, name="attention")(
+            x_BxTxD, media_BxNxRxD, mask_BxTxN
+        )
+        x_BxTxD += gate("alpha_xattn", cfg.alpha_init) * attended
+        dense = FeedForward(cfg.mlp_multiplier, self.dtype, name="mlp")(x_BxTxD)
+        return x_BxTxD + gate("alpha_dense", cfg.alpha_dense_init) * dense
+
+
+class MaskedCrossAttention(nn.Module):
+    """Cross-attention of text tokens to the latents of the media that each may see."""
+
+    config: CrossAttentionConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array, mask_BxTxN: Array) -> Array:
+        cfg = self.config
+        B, N, R, width = media_BxNxRxD.shape
+        media = media_BxNxRxD.reshape(B, N * R, width)
+        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x_BxTxD)
+
+        def project(inputs: Array, name: str) -> Array:
+            shape = (cfg.num_heads, cfg.head_dim)
+            return nn.DenseGeneral(shape, use_bias=False, dtype=self.dtype, name=name)(inputs)
+
+        mask = jnp.repeat(mask_BxTxN, R, axis=-1)
+        out = attend(project(x, "query"), project(media, "key"), project(media, "value"), mask)
+        return nn.DenseGeneral(
+            x.shape[-1], axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
+        )(out)

