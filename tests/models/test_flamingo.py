@@ -93,7 +93,7 @@ def test_collections_hold_what_they_should():
 
 
 def test_stack_layers_gives_the_frozen_tree():
-    model, variables, *_ = build(0.0)
+    _, variables, *_ = build(0.0)
     layer = jax.tree.map(
         lambda x: np.asarray(x[0]), variables["frozen"]["language"]["below"]["layers"]
     )
