@@ -72,7 +72,8 @@ def read_language_model(path: Path) -> tuple[DecoderConfig, dict[str, Any], list
 def write_tokenizer(gguf_path: Path, json_path: Path) -> None:
     """Writes the GGUF's vocabulary as a `tokenizers` file, with the reserved tokens renamed."""
     fields = _open(gguf_path).fields
-    words = [RENAMED.get(word, word) for word in fields["tokenizer.ggml.tokens"].contents()]
+    words: list[str] = [str(word) for word in fields["tokenizer.ggml.tokens"].contents()]
+    words = [RENAMED.get(word, word) for word in words]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"].contents()]
     kinds = fields["tokenizer.ggml.token_type"].contents()
     bpe = models.BPE({word: i for i, word in enumerate(words)}, merges)

@@ -117,17 +117,17 @@ class Attention(nn.Module):
         k = rotate(project(cfg.num_kv_heads, "key"), context.positions_BxT, cfg.rope_base)
         v = project(cfg.num_kv_heads, "value")
         if context.cache_index is not None:
-            k, v = self._cached(k, v, context)
+            k, v = self._cached(k, v, context.cache_index, context.mask_BxTxS.shape[-1])
         out = attend(q, k, v, context.mask_BxTxS)
         return nn.DenseGeneral(
             cfg.width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
         )(out)
 
-    def _cached(self, k: Array, v: Array, context: Context) -> tuple[Array, Array]:
-        """Writes this call's keys and values at `cache_index`; returns all S of them."""
+    def _cached(self, k: Array, v: Array, index: Array, size: int) -> tuple[Array, Array]:
+        """Writes this call's keys and values at slot `index`; returns all `size` of them."""
         B, _, G, C = k.shape
-        shape = (B, context.mask_BxTxS.shape[-1], G, C)
-        start = (0, context.cache_index, 0, 0)
+        shape = (B, size, G, C)
+        start = (0, index, 0, 0)
         cached = []
         for name, new in (("key", k), ("value", v)):
             slot = self.variable("cache", f"cached_{name}", jnp.zeros, shape, new.dtype)

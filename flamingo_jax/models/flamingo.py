@@ -22,6 +22,8 @@ from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionD
 
 Array = jax.Array
 
+_SHARED: Any = nn.broadcast  # flax annotates `in_axes` as int
+
 
 @dataclasses.dataclass(frozen=True)
 class FlamingoConfig:
@@ -90,7 +92,7 @@ class DecoderLayers(nn.Module):
             lambda layer, x, context: (layer(x, context), None),
             variable_axes={"params": 0, "cache": 0},
             split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            in_axes=_SHARED,
             length=self.num,
         )
         return scanned(DecoderLayer(self.config, self.dtype, name="layers"), x_BxTxD, context)[0]
@@ -105,7 +107,7 @@ class Group(nn.Module):
     @nn.compact
     def __call__(self, x_BxTxD: Array, seen: Seen) -> Array:
         dtype = jnp.dtype(self.config.dtype)
-        if seen.mask_BxTxN is not None:
+        if seen.media_BxNxRxD is not None and seen.mask_BxTxN is not None:
             bridge = GatedCrossAttentionDense(self.config.xattn, dtype, name="xattn")
             x_BxTxD = bridge(x_BxTxD, seen.media_BxNxRxD, seen.mask_BxTxN)
         layers = frozen(DecoderLayers)(
@@ -136,7 +138,7 @@ class LanguageModel(nn.Module):
                 lambda group, x, seen: (group(x, seen), None),
                 variable_axes={"params": 0, "frozen": 0, "cache": 0},
                 split_rngs={"params": True},
-                in_axes=nn.broadcast,
+                in_axes=_SHARED,
                 length=whole,
             )
             x_BxTxD, _ = scanned(Group(cfg, cfg.xattn.every, name="groups"), x_BxTxD, seen)
@@ -150,7 +152,7 @@ class LanguageModel(nn.Module):
         )
 
 
-class Flamingo(nn.Module):
+class FlamingoModel(nn.Module):
     """Text and visual features in, next-token logits out."""
 
     config: FlamingoConfig
@@ -179,7 +181,7 @@ class Flamingo(nn.Module):
           float32 [B, T, V], or [B, A, V] with `at_BxA`.
         """
         media = None if features_BxNxFxPxC is None else self.resample(features_BxNxFxPxC)
-        context = causal_context(tokens_BxT.shape)
+        context = causal_context(*tokens_BxT.shape)
         return self.decode(tokens_BxT, media, media_index_BxT, context, at_BxA)
 
     def resample(self, features_BxNxFxPxC: Array) -> Array:
@@ -201,10 +203,9 @@ class Flamingo(nn.Module):
         return self.language(tokens_BxT, Seen(media_BxNxRxD, mask, context), at_BxA)
 
 
-def causal_context(shape: tuple[int, int]) -> Context:
+def causal_context(batch: int, length: int) -> Context:
     """Positions 0..T-1, each token attending to itself and all before it."""
-    B, T = shape
-    positions = jnp.broadcast_to(jnp.arange(T), (B, T))
+    positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
     return Context(positions, positions[:, :, None] >= positions[:, None, :])
 
 

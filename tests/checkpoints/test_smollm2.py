@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import Flamingo, FlamingoConfig, stack_layers
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, stack_layers
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 
@@ -35,7 +35,9 @@ def language():
         CrossAttentionConfig(num_heads=2, head_dim=16, first=12, every=6),
     )
     frozen = {"language": {**top, **stack_layers(layers, flamingo)}}
-    apply = jax.jit(lambda frozen, tokens: Flamingo(flamingo).apply({"frozen": frozen}, tokens))
+    apply = jax.jit(
+        lambda frozen, tokens: FlamingoModel(flamingo).apply({"frozen": frozen}, tokens)
+    )
     return config, top, layers, lambda tokens: np.asarray(apply(frozen, tokens))
 
 

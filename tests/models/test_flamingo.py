@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import Flamingo, FlamingoConfig, stack_layers
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, stack_layers
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 
@@ -26,7 +26,7 @@ def tiny_config(alpha: float, first: int = 1, every: int = 2, layers: int = 6) -
 
 @functools.cache
 def build(*args):
-    model = Flamingo(tiny_config(*args))
+    model = FlamingoModel(tiny_config(*args))
     keys = jax.random.split(jax.random.key(0), 4)
     tokens = jax.random.randint(keys[0], (B, T), 0, 50)
     features = jax.random.normal(keys[1], (B, N, F, P, C))

@@ -1,0 +1,66 @@
+"""Negative log-likelihood of the answers, computed at their positions only.
+
+Flamingo (arXiv:2204.14198), eq. 1 and §2.4: each data set's expected negative log-likelihood is
+weighted with its λ and summed.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from flamingo_jax.data.batch import Batch
+from flamingo_jax.errors import UserError
+
+Array = jax.Array
+
+
+@struct.dataclass
+class Inputs:
+    """What the training step takes of one data set.
+
+    Attributes:
+      tokens_BxT: int32.
+      media_index_BxT: int32, 1-based medium each token sees, 0 for none.
+      features_BxNxFxPxC: float32 output of the frozen vision encoder.
+      at_BxA: int32 positions from which the scored tokens are predicted.
+      targets_BxA: int32 scored tokens.
+      weights_BxA: float32 weight of each, 0 for padding.
+    """
+
+    tokens_BxT: Array
+    media_index_BxT: Array
+    features_BxNxFxPxC: Array
+    at_BxA: Array
+    targets_BxA: Array
+    weights_BxA: Array
+
+
+def select_answers(batch: Batch, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where a batch's scored tokens are predicted: (at_BxA, targets_BxA, weights_BxA).
+
+    Args:
+      batch: tokens with their loss mask.
+      most: A, a fixed number of scored tokens a sequence, so that the step compiles once.
+
+    Raises:
+      UserError: a sequence has more than `most` scored tokens.
+    """
+    mask = np.asarray(batch.loss_mask_BxT)
+    counts = (mask > 0).sum(-1)
+    if counts.max(initial=0) > most:
+        raise UserError(
+            f"A sequence has {counts.max()} scored tokens, max_answer_tokens is {most}: raise it."
+        )
+    token_BxA = np.argsort(mask <= 0, axis=-1, kind="stable")[:, :most]
+    weights = np.take_along_axis(mask, token_BxA, axis=-1)
+    targets = np.take_along_axis(np.asarray(batch.tokens_BxT), token_BxA, axis=-1)
+    return np.maximum(token_BxA - 1, 0), targets, weights
+
+
+def answer_loss(logits_BxAxV: Array, targets_BxA: Array, weights_BxA: Array) -> Array:
+    """Weighted mean of -log p(target), a float32 scalar; 0 where all weights are 0."""
+    logits = logits_BxAxV.astype(jnp.float32)
+    picked = jnp.take_along_axis(logits, targets_BxA[..., None], axis=-1)[..., 0]
+    nll_BxA = jax.nn.logsumexp(logits, axis=-1) - picked
+    return jnp.sum(nll_BxA * weights_BxA) / jnp.maximum(jnp.sum(weights_BxA), 1e-6)

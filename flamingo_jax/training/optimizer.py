@@ -1,0 +1,89 @@
+"""AdamW over the new parameters in three groups, after clipping the global norm.
+
+Flamingo (arXiv:2204.14198), appendix B.1.2: AdamW, global norm clipped to 1, weight decay 0.1 on
+the cross-attention layers and none on the resampler, linear warm-up, then constant.
+"""
+
+import dataclasses
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import optax
+
+GROUPS = ("xattn", "resampler", "gates")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Rates, decay and clipping.
+
+    Attributes:
+      learning_rate: peak rate of the cross-attention and the resampler.
+      gate_learning_rate: peak rate of `alpha_xattn` and `alpha_dense`.
+      warmup_steps: steps of linear warm-up from 0.
+      decay_steps: final steps over which the rate falls linearly to 0; 0 keeps it constant.
+      weight_decay: decay of the cross-attention layers' matrices.
+      clip_norm: bound on the global norm of the gradient.
+      b1: Adam's decay of the first moment.
+      b2: Adam's decay of the second moment.
+    """
+
+    learning_rate: float = 1e-4
+    gate_learning_rate: float = 1e-4
+    warmup_steps: int = 5000
+    decay_steps: int = 0
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    b1: float = 0.9
+    b2: float = 0.999
+
+
+def label(path: tuple[Any, ...]) -> str:
+    """The group of the parameter at a tree path: `gates`, `resampler` or `xattn`."""
+    names = [str(getattr(key, "key", key)) for key in path]
+    if names[-1].startswith("alpha_"):
+        return "gates"
+    return "resampler" if names[0] == "resampler" else "xattn"
+
+
+def labels(params: Any) -> Any:
+    """A tree like `params` holding each leaf's group."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: label(path), params)
+
+
+def schedule(peak: float, config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Linear warm-up, constant, and a linear fall to 0 over the last `decay_steps`."""
+    warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
+    decay = optax.linear_schedule(peak, 0.0, max(config.decay_steps, 1))
+    parts, boundaries = [warmup, optax.constant_schedule(peak)], [config.warmup_steps]
+    if config.decay_steps:
+        parts, boundaries = [*parts, decay], [*boundaries, steps - config.decay_steps]
+    return optax.join_schedules(parts, boundaries)
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The optimizer of a run of `steps` steps."""
+
+    def adamw(rate: float, decay: float) -> optax.GradientTransformation:
+        # Norm scales and biases are vectors; decay is for matrices (stacked ones have more axes).
+        return optax.adamw(
+            schedule(rate, config, steps), config.b1, config.b2, weight_decay=decay, mask=_matrices
+        )
+
+    groups: dict[Hashable, optax.GradientTransformation] = {
+        "xattn": adamw(config.learning_rate, config.weight_decay),
+        "resampler": adamw(config.learning_rate, 0.0),
+        "gates": adamw(config.gate_learning_rate, 0.0),
+    }
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm), optax.multi_transform(groups, labels)
+    )
+
+
+def _matrices(params: Any) -> Any:
+    def is_matrix(path: tuple[Any, ...], leaf: Any) -> bool:
+        del leaf
+        return str(getattr(path[-1], "key", path[-1])) == "kernel"
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
