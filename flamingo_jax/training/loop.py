@@ -1,17 +1,23 @@
-"""The training loop: batches in, steps, metrics, checkpoints, and a clean way out."""
+"""The training loop: inputs in, steps, metrics, checkpoints, and a clean way out."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from flamingo_jax.checkpoints.store import StepStore
-from flamingo_jax.training.loss import Inputs
+from flamingo_jax.errors import Interrupted
+from flamingo_jax.training.journal import Journal
+from flamingo_jax.training.source import Source
 from flamingo_jax.training.step import Step, TrainState
+from flamingo_jax.training.stopping import stop_signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,22 +35,6 @@ class LoopConfig:
     save_every: int = 100
 
 
-class Source(Protocol):
-    """An iterator over a step's inputs whose place can be saved and restored."""
-
-    def __next__(self) -> dict[str, Inputs]: ...
-
-    def get_state(self) -> Any:
-        """Plain JSON that tells where the iterator stands."""
-
-    def set_state(self, state: Any) -> None:
-        """Goes back to a place given by `get_state`."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved. The message says how to go on."""
-
-
 def train(
     config: LoopConfig,
     step_fn: Step,
@@ -52,11 +42,12 @@ def train(
     frozen: Any,
     source: Source,
     folder: Path,
+    describe: Callable[[Any], Mapping[str, Any]],
 ) -> TrainState:
     """Trains from the newest checkpoint in `folder`, or from `state`, to the last step.
 
-    Writes `checkpoints/STEP`, `metrics.jsonl` (loss by data set, gradient norm and gates; the same
-    in every run of a config, interrupted or not), `timing.jsonl` and TensorBoard's `events`.
+    Writes `checkpoints/STEP`, `metrics.jsonl` (losses, gradient norm and what `describe` tells),
+    `timing.jsonl` and TensorBoard's events.
 
     Args:
       config: lengths and intervals.
@@ -65,6 +56,7 @@ def train(
       frozen: the frozen collection, an argument of every step.
       source: inputs by data set.
       folder: the work directory.
+      describe: parameters -> a row for `metrics.jsonl`, the gates for instance.
 
     Raises:
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
@@ -76,38 +68,79 @@ def train(
     if restored is not None:
         start, state = restored.step, restored.state
         source.set_state(restored.data)
-    if start >= config.steps:
-        store.close()
-        return state
-    journal = Journal(folder, start)
-    bar = tqdm(total=config.steps, initial=start, desc="Flamingo training", unit="step")
-    with stop_signals() as stopped, contextlib.closing(journal), bar:
+    with contextlib.ExitStack() as stack:
+        stack.callback(store.close)
+        if start >= config.steps:
+            return state
+        journal = stack.enter_context(contextlib.closing(Journal(folder, start)))
+        bar = stack.enter_context(
+            tqdm(total=config.steps, initial=start, desc="Training Flamingo", unit="step")
+        )
+        asked_to_stop = stack.enter_context(stop_signals())
+        clock = stack.enter_context(_Clock())
         inputs = next(source)
         for number in range(start + 1, config.steps + 1):
-            began = time.perf_counter()
+            clock.start()
             state, metrics = step_fn(state, frozen, inputs)
+            clock.watch(metrics)
+            tokens = sum(np.size(entry.tokens_BxT) for entry in inputs.values())
             place = source.get_state()
-            waited = time.perf_counter()
-            tokens = sum(entry.tokens_BxT.size for entry in inputs.values())
             if number < config.steps:
                 inputs = next(source)  # made while the step runs
-            fed = time.perf_counter()
-            jax.block_until_ready(metrics)
-            ended = time.perf_counter()
-            del waited
-            bar.update()
-            journal.time(number, ended - began, tokens, fed, ended)
+            times = clock.stop(tokens)
+            values = {name: float(value) for name, value in metrics.items()}
             if number % config.log_every == 0 or number in (1, config.steps):
-                journal.log(number, metrics, state.params)
-                bar.set_postfix(journal.summary(metrics, tokens / (ended - began)))
-            stop = bool(stopped)
-            if number % config.save_every == 0 or number == config.steps or stop:
+                journal.metrics(number, {**values, **describe(state.params)})
+            journal.timing(number, times)
+            bar.set_postfix(_shown(values, times), refresh=False)
+            bar.update()
+            stopping = asked_to_stop() and number < config.steps
+            if number % config.save_every == 0 or number == config.steps or stopping:
                 store.save(number, state, place)
-            if stop and number < config.steps:
-                store.close()
+            if stopping:
+                store.wait()
                 raise Interrupted(
                     f"Stopped at step {number} of {config.steps}, saved in {folder}: "
                     "the same command goes on from there."
                 )
-    store.close()
     return state
+
+
+def _shown(values: Mapping[str, float], times: Mapping[str, float]) -> dict[str, str]:
+    """Loss by data set and tokens a second, for the progress bar."""
+    losses = {k.split("/")[1]: f"{v:.2f}" for k, v in values.items() if k.startswith("loss/")}
+    return {**losses, "tok/s": f"{times['tokens_per_s']:.0f}"}
+
+
+class _Clock:
+    """Times a step, and how long the device waited for the next inputs."""
+
+    def __enter__(self) -> "_Clock":
+        self._watcher = concurrent.futures.ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watcher.shutdown()
+
+    def start(self) -> None:
+        self._began = time.perf_counter()
+
+    def watch(self, results: Any) -> None:
+        """Notes in the background when the step's results are there."""
+
+        def when_ready() -> float:
+            jax.block_until_ready(results)
+            return time.perf_counter()
+
+        self._ready = self._watcher.submit(when_ready)
+
+    def stop(self, tokens: int) -> dict[str, float]:
+        """Waits for the step; returns `seconds`, `tokens_per_s` and `wait_s`."""
+        fed = time.perf_counter()
+        ready = self._ready.result()
+        seconds = max(fed, ready) - self._began
+        return {
+            "seconds": round(seconds, 4),
+            "tokens_per_s": round(tokens / seconds, 1),
+            "wait_s": round(max(fed - ready, 0.0), 4),
+        }

@@ -13,6 +13,7 @@ from flamingo_jax.data.batch import Batch
 from flamingo_jax.errors import UserError
 
 Array = jax.Array
+HostOrDevice = jax.Array | np.ndarray
 
 
 @struct.dataclass
@@ -28,12 +29,12 @@ class Inputs:
       weights_BxA: float32 weight of each, 0 for padding.
     """
 
-    tokens_BxT: Array
-    media_index_BxT: Array
-    features_BxNxFxPxC: Array
-    at_BxA: Array
-    targets_BxA: Array
-    weights_BxA: Array
+    tokens_BxT: HostOrDevice
+    media_index_BxT: HostOrDevice
+    features_BxNxFxPxC: HostOrDevice
+    at_BxA: HostOrDevice
+    targets_BxA: HostOrDevice
+    weights_BxA: HostOrDevice
 
 
 def select_answers(batch: Batch, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,163 @@
+"""A run's configuration: every room's dataclass, made from plain data and back.
+
+A file in `configs/` returns an ml_collections ConfigDict whose fields are those of `RunConfig`.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flamingo_jax.data.mixture import MixtureConfig
+from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation.run import EvaluationConfig
+from flamingo_jax.models.decoder import DecoderConfig
+from flamingo_jax.models.flamingo import FlamingoConfig
+from flamingo_jax.models.nfnet import VisionConfig
+from flamingo_jax.models.resampler import ResamplerConfig
+from flamingo_jax.models.xattn import CrossAttentionConfig
+from flamingo_jax.parallel.mesh import MeshConfig
+from flamingo_jax.training.contrastive import VisionTrainingConfig
+from flamingo_jax.training.loop import LoopConfig
+from flamingo_jax.training.optimizer import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run.
+
+    Attributes:
+      seed: of initial values and data alike.
+      dtype: compute type of the model, `float32` or `bfloat16`; parameters stay float32.
+      bases: base emojis to use, for a small run; 0 for all.
+      vision: the vision encoder.
+      vision_training: its contrastive pretraining.
+      decoder: the frozen language model.
+      resampler: the Perceiver Resampler.
+      xattn: the gated cross-attention layers.
+      mixture: the data sets, their batch sizes and weights.
+      optimizer: AdamW over the new parameters.
+      loop: steps and intervals.
+      mesh: devices.
+      evaluation: few-shot benchmarks.
+    """
+
+    seed: int
+    dtype: str
+    bases: int
+    vision: VisionConfig
+    vision_training: VisionTrainingConfig
+    decoder: DecoderConfig
+    resampler: ResamplerConfig
+    xattn: CrossAttentionConfig
+    mixture: MixtureConfig
+    optimizer: OptimizerConfig
+    loop: LoopConfig
+    mesh: MeshConfig
+    evaluation: EvaluationConfig
+
+    @property
+    def model(self) -> FlamingoConfig:
+        """The model that these fields describe."""
+        return FlamingoConfig(self.vision, self.decoder, self.resampler, self.xattn, self.dtype)
+
+
+def resolve(values: Mapping[str, Any]) -> RunConfig:
+    """Plain nested data, a ConfigDict for instance, to a RunConfig.
+
+    Raises:
+      UserError: a field is unknown (the nearest one is named), missing, or of another type.
+    """
+    return _build(RunConfig, values, "")
+
+
+def save(config: RunConfig, path: Path) -> None:
+    """Writes the whole config as JSON."""
+    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> RunConfig:
+    """Reads what `save` wrote.
+
+    Raises:
+      UserError: no such file, or not a config of this version.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}): is {path.parent} the work directory of a run?"
+        ) from error
+    return resolve(values)
+
+
+def differences(before: RunConfig, now: RunConfig) -> list[str]:
+    """Fields that differ, each as `name: BEFORE there, NOW here`."""
+    old, new = _flat(dataclasses.asdict(before)), _flat(dataclasses.asdict(now))
+    names = sorted(old.keys() | new.keys())
+    return [
+        f"{name}: {old.get(name)} there, {new.get(name)} here"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _build(kind: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise UserError(f"Config field {where.rstrip('.')!r} holds fields, not {values!r}.")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in fields:
+            nearest = difflib.get_close_matches(str(name), list(fields), 1, 0.0)[0]
+            raise UserError(
+                f"Unknown config field {where}{name}: did you mean {where}{nearest}?"
+            )
+    for name, field in fields.items():
+        required = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
+        if required and name not in values:
+            raise UserError(f"Config field {where}{name} is missing: add it to the config.")
+    return kind(**{name: _convert(hints[name], values[name], where + name) for name in values})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{where}.")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        hints = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
+        if len(hints) == len(value):
+            pairs = enumerate(zip(hints, value, strict=True))
+            return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in pairs)
+    elif origin is dict:
+        if isinstance(value, Mapping):
+            return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    name = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise UserError(f"Config field {where} must be of type {name}, not {value!r}.")
+
+
+def _flat(values: Any, where: str = "") -> dict[str, Any]:
+    if isinstance(values, Mapping):
+        items = values.items()
+    elif isinstance(values, list | tuple):
+        items = enumerate(values)
+    else:
+        return {where: values}
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat.update(_flat(value, f"{where}.{key}" if where else str(key)))
+    return flat

@@ -1,0 +1,77 @@
+"""What a training run writes about itself: metrics, timings and TensorBoard's events.
+
+`metrics.jsonl` holds only what is the same in every run of a config, so that an interrupted and
+resumed run can be compared with an uninterrupted one; times go to `timing.jsonl`.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+
+class Journal:
+    """Appends rows to the logs in a folder; rows after the step resumed from are dropped.
+
+    Every row is a JSON object with `step`, written and flushed at once.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = {}
+        for name in ("metrics", "timing"):
+            path = folder / f"{name}.jsonl"
+            keep_rows_until(path, start)
+            self._files[name] = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+
+    def metrics(self, step: int, row: Mapping[str, Any]) -> None:
+        """Adds a row of values that depend on the config alone."""
+        self._write("metrics", step, row)
+
+    def timing(self, step: int, row: Mapping[str, Any]) -> None:
+        """Adds a row of seconds and rates."""
+        self._write("timing", step, row)
+
+    def close(self) -> None:
+        """Closes all files."""
+        self._board.close()
+        for file in self._files.values():
+            file.close()
+
+    def _write(self, name: str, step: int, row: Mapping[str, Any]) -> None:
+        for tag, value in _scalars(row):
+            self._board.add_scalar(tag, value, step)
+        file = self._files[name]
+        file.write(json.dumps({"step": step, **row}) + "\n")
+        file.flush()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a .jsonl file; [] if there is none. A half-written last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def keep_rows_until(path: Path, step: int) -> None:
+    """Drops rows of later steps, and a half-written last line, from a .jsonl file."""
+    rows = [row for row in read_rows(path) if row["step"] <= step]
+    if path.exists():
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        part.replace(path)
+
+
+def _scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _scalars(value, f"{prefix}{key}/")
+        elif isinstance(value, list):
+            yield from _scalars({str(i): v for i, v in enumerate(value)}, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and math.isfinite(value):
+            yield f"{prefix}{key}", value
