@@ -79,22 +79,28 @@ def rotate(x_BxTxKxC: Array, positions_BxT: Array, base: float) -> Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def attend(q_BxTxKxC: Array, k_BxSxGxC: Array, v_BxSxGxC: Array, mask_BxTxS: Array) -> Array:
-    """Masked softmax attention, K query heads sharing G key-value heads -> [B, T, K, C].
+def attention_weights(q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array) -> Array:
+    """Masked softmax of scaled products, K query heads sharing G key heads -> float32 [B, K, T, S].
 
-    Rows that may see nothing return zeros, not the mean of the values: a token before the first
-    image must get nothing from the images (Flamingo, arXiv:2204.14198, §2.3).
+    Rows that may see nothing are zero, not uniform: a token before the first image must get
+    nothing from the images (Flamingo, arXiv:2204.14198, §2.3).
     """
     B, T, K, C = q_BxTxKxC.shape
-    G = k_BxSxGxC.shape[2]
+    G, S = k_BxSxGxC.shape[2], k_BxSxGxC.shape[1]
     q = q_BxTxKxC.reshape(B, T, G, K // G, C) * C**-0.5
     scores = jnp.einsum("BTGHC,BSGC->BGHTS", q, k_BxSxGxC, preferred_element_type=jnp.float32)
     visible = mask_BxTxS[:, None, None]
     lowest = jnp.finfo(scores.dtype).min
     weights = jax.nn.softmax(jnp.where(visible, scores, lowest), axis=-1)
-    weights = jnp.where(visible, weights, 0.0)
-    out = jnp.einsum("BGHTS,BSGC->BTGHC", weights.astype(v_BxSxGxC.dtype), v_BxSxGxC)
-    return out.reshape(B, T, K, C)
+    return jnp.where(visible, weights, 0.0).reshape(B, K, T, S)
+
+
+def mix(weights_BxKxTxS: Array, v_BxSxGxC: Array) -> Array:
+    """Values summed with the weights of `attention_weights` -> [B, T, K, C]."""
+    B, K, T, S = weights_BxKxTxS.shape
+    G, C = v_BxSxGxC.shape[2:]
+    weights = weights_BxKxTxS.reshape(B, G, K // G, T, S).astype(v_BxSxGxC.dtype)
+    return jnp.einsum("BGHTS,BSGC->BTGHC", weights, v_BxSxGxC).reshape(B, T, K, C)
 
 
 class Attention(nn.Module):
@@ -118,7 +124,7 @@ class Attention(nn.Module):
         v = project(cfg.num_kv_heads, "value")
         if context.cache_index is not None:
             k, v = self._cached(k, v, context.cache_index, context.mask_BxTxS.shape[-1])
-        out = attend(q, k, v, context.mask_BxTxS)
+        out = mix(attention_weights(q, k, context.mask_BxTxS), v)
         return nn.DenseGeneral(
             cfg.width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
         )(out)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flamingo_jax.models.decoder import Context, DecoderConfig, DecoderLayer
+from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionDense, media_mask
 
@@ -27,18 +28,20 @@ _SHARED: Any = nn.broadcast  # flax annotates `in_axes` as int
 
 @dataclasses.dataclass(frozen=True)
 class FlamingoConfig:
-    """The language model, the resampler, the bridge, and the type they compute in.
+    """The two frozen models, the resampler, the bridge, and the type they compute in.
 
     Attributes:
       decoder: the frozen language model.
       resampler: the Perceiver Resampler.
       xattn: the gated cross-attention layers.
+      vision: the frozen vision encoder.
       dtype: compute type by name, `float32` or `bfloat16`; parameters are float32.
     """
 
     decoder: DecoderConfig
     resampler: ResamplerConfig
     xattn: CrossAttentionConfig
+    vision: VisionConfig = dataclasses.field(default_factory=VisionConfig)
     dtype: str = "float32"
 
     def groups(self) -> tuple[int, int, int]:
@@ -90,7 +93,7 @@ class DecoderLayers(nn.Module):
     def __call__(self, x_BxTxD: Array, context: Context) -> Array:
         scanned = nn.scan(
             lambda layer, x, context: (layer(x, context), None),
-            variable_axes={"params": 0, "cache": 0},
+            variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=_SHARED,
             length=self.num,
@@ -136,7 +139,7 @@ class LanguageModel(nn.Module):
         if whole:
             scanned = nn.scan(
                 lambda group, x, seen: (group(x, seen), None),
-                variable_axes={"params": 0, "frozen": 0, "cache": 0},
+                variable_axes={"params": 0, "frozen": 0},
                 split_rngs={"params": True},
                 in_axes=_SHARED,
                 length=whole,
@@ -153,12 +156,14 @@ class LanguageModel(nn.Module):
 
 
 class FlamingoModel(nn.Module):
-    """Text and visual features in, next-token logits out."""
+    """Text and images, as features or as pixels, in; next-token logits out."""
 
     config: FlamingoConfig
 
     def setup(self) -> None:
         dtype = jnp.dtype(self.config.dtype)
+        init = self.is_initializing()
+        self.vision = frozen(VisionEncoder)(self.config.vision, dtype, init=init)
         self.resampler = PerceiverResampler(self.config.resampler, dtype)
         self.language = LanguageModel(self.config)
 
@@ -184,6 +189,19 @@ class FlamingoModel(nn.Module):
         context = causal_context(*tokens_BxT.shape)
         return self.decode(tokens_BxT, media, media_index_BxT, context, at_BxA)
 
+    def from_pixels(
+        self, tokens_BxT: Array, images_BxNxFxHxWx3: Array, media_index_BxT: Array
+    ) -> Array:
+        """`__call__` on uint8 images, through the vision encoder."""
+        shape = images_BxNxFxHxWx3.shape
+        features_MxPxC = self.encode(images_BxNxFxHxWx3.reshape(-1, *shape[-3:]))
+        features = features_MxPxC.reshape(*shape[:3], *features_MxPxC.shape[1:])
+        return self(tokens_BxT, features, media_index_BxT)
+
+    def encode(self, images_MxHxWx3: Array) -> Array:
+        """uint8 images to features_MxPxC, float32."""
+        return self.vision(images_MxHxWx3)
+
     def resample(self, features_BxNxFxPxC: Array) -> Array:
         """Visual features to media_BxNxRxD."""
         return self.resampler(features_BxNxFxPxC)
@@ -207,6 +225,25 @@ def causal_context(batch: int, length: int) -> Context:
     """Positions 0..T-1, each token attending to itself and all before it."""
     positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
     return Context(positions, positions[:, :, None] >= positions[:, None, :])
+
+
+def gates(config: FlamingoConfig, params: Any) -> dict[str, Any]:
+    """Raw α by language layer: `{"layers": [...], "alpha_xattn": [...], "alpha_dense": [...]}`.
+
+    Args:
+      config: the model's.
+      params: its trained parameters.
+    """
+    below, whole, rest = config.groups()
+    bridges = params["language"]
+    found: dict[str, list[float]] = {"alpha_xattn": [], "alpha_dense": []}
+    for name, values in found.items():
+        if whole:
+            values.extend(np.asarray(bridges["groups"]["xattn"][name]).tolist())
+        if rest:
+            values.append(float(bridges["last_group"]["xattn"][name]))
+    every = config.xattn.every
+    return {"layers": [below + i * every for i in range(whole + bool(rest))], **found}
 
 
 def stack_layers(layers: list[Any], config: FlamingoConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flamingo_jax.models.decoder import attend
+from flamingo_jax.models.decoder import attention_weights, mix
 
 Array = jax.Array
 
@@ -61,7 +61,10 @@ class FeedForward(nn.Module):
 
 
 class PerceiverAttention(nn.Module):
-    """Latents [M, R, D] attend to features [M, S, D] and to themselves (appendix A.1.1)."""
+    """Latents [M, R, D] attend to features [M, S, D] and to themselves (appendix A.1.1).
+
+    Sows its `weights`, [M, K, R, S + R], into the collection `intermediates` if that is asked for.
+    """
 
     config: ResamplerConfig
     dtype: jnp.dtype = jnp.float32
@@ -79,9 +82,11 @@ class PerceiverAttention(nn.Module):
 
         q, k, v = project(latents, "query"), project(both, "key"), project(both, "value")
         mask = jnp.ones((q.shape[0], q.shape[1], k.shape[1]), bool)
+        weights = attention_weights(q, k, mask)
+        self.sow("intermediates", "weights", weights)
         return nn.DenseGeneral(
             cfg.width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
-        )(attend(q, k, v, mask))
+        )(mix(weights, v))
 
 
 class PerceiverResampler(nn.Module):

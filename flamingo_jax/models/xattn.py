@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flamingo_jax.models.decoder import attend
+from flamingo_jax.models.decoder import attention_weights, mix
 from flamingo_jax.models.resampler import FeedForward
 
 Array = jax.Array
@@ -51,13 +51,16 @@ def media_mask(media_index_BxT: Array, num_media: int) -> Array:
 
 
 class GatedCrossAttentionDense(nn.Module):
-    """Text [B, T, D] attends to media [B, N, R, D'] where mask_BxTxN allows -> [B, T, D]."""
+    """Text [B, T, D] attends to media [B, N, R, D'] where mask_BxTxN allows -> [B, T, D].
+
+    Media None stands for those of an earlier call, see `MaskedCrossAttention`.
+    """
 
     config: CrossAttentionConfig
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array, mask_BxTxN: Array) -> Array:
+    def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array | None, mask_BxTxN: Array) -> Array:
         cfg = self.config
         gate = lambda name, start: jnp.tanh(  # noqa: E731
             self.param(name, nn.initializers.constant(start), ())
@@ -71,24 +74,40 @@ class GatedCrossAttentionDense(nn.Module):
 
 
 class MaskedCrossAttention(nn.Module):
-    """Cross-attention of text tokens to the latents of the media that each may see."""
+    """Cross-attention of text tokens to the latents of the media that each may see.
+
+    Applied with `cache` mutable it keeps the media's keys and values there; applied with media
+    None it reads them back, so that decoding computes them once a prompt, not once a token. Sows
+    its `weights`, [B, K, T, N * R], into the collection `intermediates` if that is asked for.
+    """
 
     config: CrossAttentionConfig
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array, mask_BxTxN: Array) -> Array:
-        cfg = self.config
-        B, N, R, width = media_BxNxRxD.shape
-        media = media_BxNxRxD.reshape(B, N * R, width)
+    def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array | None, mask_BxTxN: Array) -> Array:
         x = nn.LayerNorm(dtype=self.dtype, name="norm")(x_BxTxD)
-
-        def project(inputs: Array, name: str) -> Array:
-            shape = (cfg.num_heads, cfg.head_dim)
-            return nn.DenseGeneral(shape, use_bias=False, dtype=self.dtype, name=name)(inputs)
-
-        mask = jnp.repeat(mask_BxTxN, R, axis=-1)
-        out = attend(project(x, "query"), project(media, "key"), project(media, "value"), mask)
+        key, value = self._keys_and_values(media_BxNxRxD)
+        latents = key.shape[1] // mask_BxTxN.shape[-1]
+        mask = jnp.repeat(mask_BxTxN, latents, axis=-1)
+        weights = attention_weights(self._project(x, "query"), key, mask)
+        self.sow("intermediates", "weights", weights)
         return nn.DenseGeneral(
             x.shape[-1], axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
-        )(out)
+        )(mix(weights, value))
+
+    def _keys_and_values(self, media_BxNxRxD: Array | None) -> tuple[Array, Array]:
+        """[B, N * R, K, C] each."""
+        if media_BxNxRxD is None:
+            return self.get_variable("cache", "key"), self.get_variable("cache", "value")
+        B, N, R, width = media_BxNxRxD.shape
+        media = media_BxNxRxD.reshape(B, N * R, width)
+        key, value = self._project(media, "key"), self._project(media, "value")
+        if self.is_mutable_collection("cache") and not self.is_initializing():
+            self.put_variable("cache", "key", key)
+            self.put_variable("cache", "value", value)
+        return key, value
+
+    def _project(self, inputs: Array, name: str) -> Array:
+        shape = (self.config.num_heads, self.config.head_dim)
+        return nn.DenseGeneral(shape, use_bias=False, dtype=self.dtype, name=name)(inputs)

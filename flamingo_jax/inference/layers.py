@@ -1,0 +1,160 @@
+"""The model with its layers laid out one after another: what inference runs.
+
+Training scans over stacked layers, which compiles fast. Decoding does little but read weights, and
+a scan first copies each layer's weights out of the stack: without it a token costs half the time.
+The layers are the same modules, so both ways give the same logits.
+
+Axes: B batch, T text tokens, S slots of the cache, A positions whose logits are wanted, N media,
+R latents a medium, D width, V vocabulary.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from flamingo_jax.models.decoder import Context, DecoderLayer
+from flamingo_jax.models.flamingo import FlamingoConfig
+from flamingo_jax.models.xattn import GatedCrossAttentionDense
+
+Array = jax.Array
+
+
+@struct.dataclass
+class Weights:
+    """Variables of a FlamingoModel, one tree a layer.
+
+    Attributes:
+      embedding_VxD: token embedding, also the output projection.
+      norm: the last RMSNorm.
+      layers: the frozen language layers in order.
+      bridges: for each of them the gated cross-attention before it, or None.
+      resampler: the Perceiver Resampler.
+      vision: the vision encoder; empty for a model that is given features.
+    """
+
+    embedding_VxD: Array
+    norm: Any
+    layers: tuple[Any, ...]
+    bridges: tuple[Any | None, ...]
+    resampler: Any
+    vision: Any
+
+
+@struct.dataclass
+class Cache:
+    """Keys and values that later tokens attend to.
+
+    Attributes:
+      text: for each language layer, those of the S slots.
+      media: for each bridge, those of all latents; None where there is no bridge.
+    """
+
+    text: tuple[Any, ...]
+    media: tuple[Any | None, ...]
+
+
+def unstack(config: FlamingoConfig, params: Any, frozen: Any) -> Weights:
+    """The `params` and `frozen` collections of a FlamingoModel as `Weights`.
+
+    Matrices are kept in the compute type: decoding reads each of them for every token.
+    """
+    language, bridges = frozen["language"], params["language"]
+    below, whole, rest = config.groups()
+    every = config.xattn.every
+    layers, before = [], [None] * below
+    if below:
+        layers += _layers(language["below"]["layers"], below)
+    if whole:
+        stacked = jax.tree.map(_flat, language["groups"]["language"]["layers"])
+        layers += _layers(stacked, whole * every)
+        for bridge in _layers(bridges["groups"]["xattn"], whole):
+            before += [bridge] + [None] * (every - 1)
+    if rest:
+        layers += _layers(language["last_group"]["language"]["layers"], rest)
+        before += [bridges["last_group"]["xattn"]] + [None] * (rest - 1)
+    weights = Weights(
+        embedding_VxD=language["embedding"],
+        norm=language["norm"],
+        layers=tuple(layers),
+        bridges=tuple(before),
+        resampler=params["resampler"],
+        vision={},
+    )
+    dtype = jnp.dtype(config.dtype)
+    typed = jax.tree.map(lambda x: jnp.asarray(x, dtype if x.ndim > 1 else x.dtype), weights)
+    return typed.replace(vision=jax.tree.map(jnp.asarray, frozen.get("vision", {})))
+
+
+def _flat(leaf: Any) -> Any:
+    """[groups, every, ...] -> [groups * every, ...]."""
+    return leaf.reshape(-1, *leaf.shape[2:])
+
+
+def _layers(stacked: Any, count: int) -> list[Any]:
+    return [_layer(stacked, i) for i in range(count)]
+
+
+@jax.jit
+def _layer(stacked: Any, i: Array) -> Any:
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), stacked)
+
+
+def forward(
+    config: FlamingoConfig,
+    weights: Weights,
+    tokens_BxT: Array,
+    media_BxNxRxD: Array | None,
+    mask_BxTxN: Array,
+    context: Context,
+    cache: Cache | None = None,
+    at_BxA: Array | None = None,
+) -> tuple[Array, Cache]:
+    """Next-token logits and the cache with this call's keys and values in it.
+
+    Args:
+      config: of the model.
+      weights: from `unstack`.
+      tokens_BxT: int32.
+      media_BxNxRxD: latents; None reads the media's keys and values from `cache`.
+      mask_BxTxN: bool, the media that a token sees.
+      context: positions and visibility; without a `cache_index` no text is cached.
+      cache: of the calls before, None for the first.
+      at_BxA: int32 positions whose logits are wanted; None for all.
+
+    Returns:
+      float32 [B, T, V] or [B, A, V], and the cache.
+    """
+    dtype = jnp.dtype(config.dtype)
+    x_BxTxD = jnp.take(weights.embedding_VxD, tokens_BxT, axis=0)
+    text, media = [], []
+    for i, (bridge, layer) in enumerate(zip(weights.bridges, weights.layers, strict=True)):
+        kept = None
+        if bridge is not None:
+            module = GatedCrossAttentionDense(config.xattn, dtype)
+            x_BxTxD, kept = _apply(
+                module, bridge, cache and cache.media[i], x_BxTxD, media_BxNxRxD, mask_BxTxN
+            )
+        media.append(kept)
+        module = DecoderLayer(config.decoder, dtype)
+        x_BxTxD, kept = _apply(module, layer, cache and cache.text[i], x_BxTxD, context)
+        text.append(kept)
+    if at_BxA is not None:
+        x_BxTxD = jnp.take_along_axis(x_BxTxD, at_BxA[..., None], axis=1)
+    norm = nn.RMSNorm(epsilon=config.decoder.norm_eps, dtype=dtype)
+    logits = jnp.einsum(
+        "BTD,VD->BTV",
+        norm.apply({"params": weights.norm}, x_BxTxD),
+        weights.embedding_VxD,
+        preferred_element_type=jnp.float32,
+    )
+    return logits, Cache(tuple(text), tuple(media))
+
+
+def _apply(module: nn.Module, params: Any, cache: Any, *inputs: Any) -> tuple[Array, Any]:
+    """One module's output and what it keeps in its cache."""
+    variables = {"params": params, "cache": cache or {}}
+    out, changed = module.apply(variables, *inputs, mutable=["cache"])
+    return out, changed.get("cache", {})
