@@ -1,0 +1,164 @@
+"""The report of a run: one HTML page that needs nothing beside it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation import plots
+from flamingo_jax.evaluation.table import summary_cells
+
+SECTIONS = (
+    ("summary", "Summary"),
+    ("shots", "Shots curves"),
+    ("training", "Training"),
+    ("gallery", "Gallery"),
+    ("attention", "Where it looks"),
+    ("config", "Config and cost"),
+    ("credit", "Credit"),
+)
+_CURVES = {
+    "log_likelihood": "Right answer most probable among the candidates, with 95% intervals.",
+    "exact_match": "Greedy text equal to the right answer, word for word.",
+    "language": "Generated name in the language of the supports.",
+}
+
+
+def write_report(folder: Path, split: str = "test") -> Path:
+    """Writes `report.html` into a run's folder from the files that are there.
+
+    Args:
+      folder: of the run. Read are metrics.jsonl, timing.jsonl, stages.json, config.json,
+        versions.json, vision/results.json, vision/metrics.jsonl, and what the evaluation wrote.
+        The page says which parts are missing.
+      split: whose results are shown; those of `validation` go to `report-validation.html`.
+
+    Returns:
+      The page's path.
+
+    Raises:
+      UserError: there is no such folder, or a file in it is damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: give --model the work directory of a run.")
+    suffix = "" if split == "test" else f"-{split}"
+    page = render(
+        title=folder.resolve().name,
+        split="held-out test" if split == "test" else split,
+        rows=_json(folder / f"results{suffix}.json") or [],
+        gallery=_json(folder / f"gallery{suffix}.json") or [],
+        heat_maps=_json(folder / f"attention{suffix}.json") or [],
+        metrics=_lines(folder / "metrics.jsonl"),
+        timing=_lines(folder / "timing.jsonl"),
+        seconds=_json(folder / "stages.json") or {},
+        vision_metrics=_lines(folder / "vision" / "metrics.jsonl"),
+        vision_results=_json(folder / "vision" / "results.json") or {},
+        files={name: _json(folder / name) for name in ("config.json", "versions.json")},
+    )
+    path = folder / f"report{suffix}.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def render(
+    *,
+    title: str,
+    split: str,
+    rows: plots.Rows,
+    gallery: Sequence[Mapping[str, Any]],
+    heat_maps: Sequence[Mapping[str, Any]],
+    metrics: plots.Rows,
+    timing: plots.Rows,
+    seconds: Mapping[str, float],
+    vision_metrics: plots.Rows,
+    vision_results: Mapping[str, Any],
+    files: Mapping[str, Any],
+) -> str:
+    """The page's HTML; every text is escaped. Empty values stand for what is missing."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("flamingo_jax.evaluation", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    shots, columns, lines = summary_cells(rows)
+    return environment.get_template("page.html").render(
+        title=title,
+        split=split,
+        sections=SECTIONS,
+        summary=lines,
+        summary_shots=shots,
+        summary_columns=columns,
+        curves=[
+            (plots.data_uri(plots.shots_curves(rows, metric)), caption)
+            for metric, caption in _CURVES.items()
+            if any(row["metric"] == metric for row in rows)
+        ],
+        losses=plots.data_uri(plots.loss_curves(metrics)) if metrics else None,
+        gates=(
+            plots.data_uri(plots.gates(metrics)) if any("gates" in row for row in metrics) else None
+        ),
+        vision_losses=(
+            plots.data_uri(plots.loss_curves(vision_metrics)) if vision_metrics else None
+        ),
+        vision_results=sorted(_flat(vision_results)),
+        gallery=gallery,
+        heat_maps=heat_maps,
+        cost=_cost(seconds, timing),
+        files=[
+            (name, json.dumps(value, indent=2, ensure_ascii=False))
+            for name, value in files.items()
+            if value is not None
+        ],
+    )
+
+
+def _cost(seconds: Mapping[str, float], timing: plots.Rows) -> list[tuple[str, str]]:
+    """What the run took, stage by stage."""
+    cost = [(f"{stage}", f"{value / 60:.1f} min") for stage, value in seconds.items()]
+    if seconds:
+        cost.append(("all stages", f"{sum(seconds.values()) / 60:.1f} min"))
+    if timing:
+        for key, unit in (("seconds", "s a step"), ("tokens_per_s", "tokens/s")):
+            values = sorted(row[key] for row in timing if key in row)
+            if values:
+                cost.append((f"median {unit}", f"{values[len(values) // 2]:,.2f}"))
+    return cost
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found.extend(_flat(value, f"{prefix}{key}, "))
+        else:
+            text = f"{value:.3f}" if isinstance(value, float) else str(value)
+            found.append((f"{prefix}{key}".replace("_", " "), text))
+    return found
+
+
+def _json(path: Path) -> Any:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): delete it and run that step again."
+        ) from error
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a .jsonl file; a half-written last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): delete it and run that step again."
+        ) from error
