@@ -5,8 +5,8 @@ V vocabulary.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from flamingo_jax.evaluation.tree import Limits, PackedTrees, Places, Request, pack, to_arrays
+from flamingo_jax.inference.handle import Flamingo, resample
+from flamingo_jax.inference.layers import Weights, forward
 from flamingo_jax.models.decoder import Context
-from flamingo_jax.models.flamingo import FlamingoModel
+from flamingo_jax.models.flamingo import FlamingoConfig
+from flamingo_jax.models.xattn import media_mask
 
 Array = jax.Array
 
@@ -41,20 +44,18 @@ class Scored:
 
 
 class Scorer:
-    """Scores requests; holds the model and its compiled functions."""
+    """Scores requests with a loaded model."""
 
-    def __init__(
-        self, model: FlamingoModel, variables: Any, end: int, limits: Limits, batch: int
-    ) -> None:
-        """`end`: id of the end-of-chunk token. `batch`: B, trees run at once."""
-        self._model = model
-        self._variables = {False: variables, True: shut_gates(variables)}
-        self._end = end
+    def __init__(self, handle: Flamingo, limits: Limits, batch: int) -> None:
+        """`limits`: of a tree. `batch`: B, trees run at once."""
+        self._config = handle.config
+        # With its gates shut the model is the frozen language model, bit for bit.
+        alone = handle.with_gates(0.0, 0.0)
+        self._weights = {False: handle.weights, True: alone.weights}
+        self._end = handle.tokenizer.eoc_id
         self._limits = limits
         self._batch = batch
         self._latents: dict[int, np.ndarray] = {}
-        self._resample = jax.jit(self._resample_chunk)
-        self._score = jax.jit(self._score_trees)
 
     def __call__(
         self,
@@ -81,23 +82,21 @@ class Scorer:
         starts = range(0, len(trees), self._batch)
         for start in tqdm(starts, title, unit="batch", disable=title is None, leave=False):
             packed = to_arrays(trees[start : start + self._batch], self._limits)
-            for values, parts in zip(
-                self._run(packed, features, alone), (log_probs, best), strict=True
-            ):
-                parts.extend(np.asarray(values)[: len(packed.media_keys)])
+            scored, greedy = self._run(packed, features, alone)
+            log_probs.extend(np.asarray(scored))
+            best.extend(np.asarray(greedy))
         return [_read(place, log_probs[tree], best[tree]) for tree, place in placed]
 
     def _run(
         self, packed: PackedTrees, features: Mapping[int, np.ndarray], alone: bool
     ) -> tuple[Array, Array]:
-        variables = self._variables[alone]
         media_BxNxRxD = self._media(packed.media_keys, features)
         arrays = [
             np.pad(array, [(0, self._batch - len(array))] + [(0, 0)] * (array.ndim - 1))
             for name, array in vars(packed).items()
             if name != "media_keys"
         ]
-        return self._score(variables, media_BxNxRxD, *arrays)
+        return _score_trees(self._config, self._weights[alone], media_BxNxRxD, *arrays)
 
     def _media(
         self, keys: Sequence[Sequence[int]], features: Mapping[int, np.ndarray]
@@ -110,62 +109,45 @@ class Scorer:
             part = new[start : start + _MEDIA_CHUNK]
             chunk = np.stack([features[key] for key in part])
             chunk = np.pad(chunk, [(0, _MEDIA_CHUNK - len(part)), (0, 0), (0, 0), (0, 0)])
-            latents = np.asarray(self._resample(self._variables[False], chunk))
+            latents = np.asarray(resample(self._config, self._weights[False].resampler, chunk))
             kept.update(zip(part, latents, strict=False))
         self._latents = kept
-        size = self._model.config.resampler
-        media = np.zeros(
-            (self._batch, self._limits.media, size.num_latents, size.width), np.float32
-        )
+        size = self._config.resampler
+        shape = (self._batch, self._limits.media, size.num_latents, size.width)
+        media = np.zeros(shape, jnp.dtype(self._config.dtype))
         for b, row in enumerate(keys):
             for slot, key in enumerate(row):
                 media[b, slot] = kept[key]
         return media
 
-    def _resample_chunk(self, variables: Any, features_MxFxPxC: Array) -> Array:
-        latents = self._model.apply(
-            variables, features_MxFxPxC[None], method=FlamingoModel.resample
-        )
-        assert isinstance(latents, jax.Array)
-        return latents[0].astype(jnp.float32)
 
-    def _score_trees(
-        self,
-        variables: Any,
-        media_BxNxRxD: Array,
-        tokens_BxT: Array,
-        positions_BxT: Array,
-        mask_BxTxT: Array,
-        media_index_BxT: Array,
-        at_BxA: Array,
-        target_at_BxE: Array,
-        target_BxE: Array,
-    ) -> tuple[Array, Array]:
-        """(log-probabilities of the scored tokens [B, E], greedy next token [B, A])."""
-        logits_BxAxV = self._model.apply(
-            variables,
-            tokens_BxT,
-            media_BxNxRxD,
-            media_index_BxT,
-            Context(positions_BxT, mask_BxTxT),
-            at_BxA,
-            method=FlamingoModel.decode,
-        )
-        assert isinstance(logits_BxAxV, jax.Array)
-        total_BxA = jax.nn.logsumexp(logits_BxAxV, axis=-1)
-        row = jnp.arange(logits_BxAxV.shape[0])[:, None]
-        picked = logits_BxAxV[row, target_at_BxE, target_BxE]
-        return picked - total_BxA[row, target_at_BxE], jnp.argmax(logits_BxAxV, axis=-1)
-
-
-def shut_gates(variables: Any) -> Any:
-    """The same variables with every gate at zero: the language model alone, bit for bit."""
-
-    def shut(path: tuple[Any, ...], leaf: Any) -> Any:
-        return jnp.zeros_like(leaf) if path[-1].key in ("alpha_xattn", "alpha_dense") else leaf
-
-    params = jax.tree_util.tree_map_with_path(shut, variables["params"])
-    return {**variables, "params": params}
+@functools.partial(jax.jit, static_argnames="config")
+def _score_trees(
+    config: FlamingoConfig,
+    weights: Weights,
+    media_BxNxRxD: Array,
+    tokens_BxT: Array,
+    positions_BxT: Array,
+    mask_BxTxT: Array,
+    media_index_BxT: Array,
+    at_BxA: Array,
+    target_at_BxE: Array,
+    target_BxE: Array,
+) -> tuple[Array, Array]:
+    """(log-probabilities of the scored tokens [B, E], greedy next token [B, A])."""
+    logits_BxAxV, _ = forward(
+        config,
+        weights,
+        tokens_BxT,
+        media_BxNxRxD,
+        media_mask(media_index_BxT, media_BxNxRxD.shape[1]),
+        Context(positions_BxT, mask_BxTxT),
+        at_BxA=at_BxA,
+    )
+    total_BxA = jax.nn.logsumexp(logits_BxAxV, axis=-1)
+    row = jnp.arange(logits_BxAxV.shape[0])[:, None]
+    picked = logits_BxAxV[row, target_at_BxE, target_BxE]
+    return picked - total_BxA[row, target_at_BxE], jnp.argmax(logits_BxAxV, axis=-1)
 
 
 def _read(places: Places, log_probs_E: np.ndarray, best_A: np.ndarray) -> Scored:

@@ -1,14 +1,13 @@
 """Packed log-likelihoods and greedy answers against the model run prompt by prompt."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flamingo_jax.evaluation.scoring import Scorer, shut_gates
+from flamingo_jax.evaluation.scoring import Scorer
 from flamingo_jax.evaluation.tree import Limits, Request, scored_tokens
 from tests.evaluation.test_tree import random_requests
-from tests.evaluation.tiny import END, random_features, tiny_apply, tiny_model
+from tests.evaluation.tiny import END, random_features, tiny_apply, tiny_handle, tiny_variables
 
 KEYS = [1, 2, 3, 10, 11, 12]
 LIMITS = Limits(tokens=48, media=6, logits=48, targets=48)
@@ -17,7 +16,7 @@ LENGTH = 24
 
 def next_logits(ids, seen, features, alone=False):
     """Logits after the last of `ids`, by one ordinary causal call, padded to one length."""
-    apply, variables = tiny_apply(), tiny_model()[1]
+    apply, variables = tiny_apply(), tiny_variables()[1]
     tokens = np.zeros((1, LENGTH), np.int32)
     tokens[0, : len(ids)] = ids
     index = np.zeros((1, LENGTH), np.int32)
@@ -47,7 +46,7 @@ def expected(request: Request, features, alone: bool) -> tuple[list[float], bool
 def test_packed_scores_equal_those_of_prompts_run_alone(alone):
     features = random_features(KEYS)
     groups = [random_requests(0, 4), random_requests(1, 3)]
-    scorer = Scorer(*tiny_model(), END, LIMITS, batch=2)
+    scorer = Scorer(tiny_handle(), LIMITS, batch=2)
     scored = scorer(groups, features, alone=alone)
     for request, found in zip([*groups[0], *groups[1]], scored, strict=True):
         sums, exact = expected(request, features, alone)
@@ -66,20 +65,11 @@ def test_exact_match_is_greedy_decoding():
     while len(answer) < 2:
         answer.append(int(next_logits(ids, seen, features).argmax()))
         ids, seen = [*ids, answer[-1]], [*seen, seen[-1]]
-    end = int(next_logits(ids, seen, features).argmax())
-    right = tuple(answer)
-    wrong = (answer[0], (answer[1] + 1) % 40)
+    right, wrong = tuple(answer), (answer[0], (answer[1] + 1) % 40)
     requests = [Request(prompt.tokens, prompt.seen, (right, wrong), gold) for gold in (0, 1)]
-    first, second = Scorer(*tiny_model(), end, LIMITS, 1)([requests], features)
+    handle = tiny_handle()
+    # What comes next greedily plays the end of chunk.
+    handle.tokenizer.eoc_id = int(next_logits(ids, seen, features).argmax())
+    first, second = Scorer(handle, LIMITS, 1)([requests], features)
     assert (first.exact, second.exact) == (True, False)
     assert first.choice == second.choice == 0
-
-
-def test_shut_gates_are_the_language_model_bit_for_bit():
-    apply, variables = tiny_apply(), tiny_model()[1]
-    tokens = jnp.arange(8)[None]
-    media = jnp.stack(list(random_features(KEYS).values()))[None]
-    index = jnp.ones((1, 8), jnp.int32)
-    shut = apply(shut_gates(variables), tokens, media, index)
-    np.testing.assert_array_equal(shut, apply(variables, tokens))
-    assert not np.array_equal(shut, apply(variables, tokens, media, index))
