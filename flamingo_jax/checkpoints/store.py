@@ -100,6 +100,42 @@ class StepStore:
             ) from error
 
 
+def load_params(folder: Path) -> Any:
+    """The `params` of the newest training checkpoint that can be read; nothing else is read.
+
+    Args:
+      folder: of a `StepStore` whose states have `params`.
+
+    Raises:
+      UserError: there is no checkpoint, or none can be read.
+    """
+    steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
+    reason = "there is none"
+    for step in steps:
+        state = folder.absolute() / str(step) / "state"
+        try:
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                saved = checkpointer.metadata(state).item_metadata.tree["params"]
+                like = {"params": jax.tree.map(_abstract, saved)}
+                args = ocp.args.PyTreeRestore(
+                    like,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(like),
+                    partial_restore=True,
+                )
+                return checkpointer.restore(state, args=args)["params"]
+        except (ValueError, OSError, KeyError, AttributeError) as error:
+            reason = str(error).splitlines()[0][:200]
+            _log.warning("Checkpoint %s cannot be read (%s).", folder / str(step), reason)
+    raise UserError(
+        f"No readable checkpoint in {folder} ({reason}): run the training job on that work "
+        "directory until its first checkpoint."
+    )
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
 def save_tree(folder: Path, tree: Any) -> None:
     """Writes a tree of arrays once, whole or not at all; an existing one is left as it is."""
     if folder.exists():

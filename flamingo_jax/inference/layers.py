@@ -8,6 +8,7 @@ Axes: B batch, T text tokens, S slots of the cache, A positions whose logits are
 R latents a medium, D width, V vocabulary.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -85,7 +86,8 @@ def unstack(config: FlamingoConfig, params: Any, frozen: Any) -> Weights:
     )
     dtype = jnp.dtype(config.dtype)
     typed = jax.tree.map(lambda x: jnp.asarray(x, dtype if x.ndim > 1 else x.dtype), weights)
-    return typed.replace(vision=jax.tree.map(jnp.asarray, frozen.get("vision", {})))
+    vision = jax.tree.map(jnp.asarray, frozen.get("vision", {}))
+    return dataclasses.replace(typed, vision=vision)
 
 
 def _flat(leaf: Any) -> Any:
@@ -111,6 +113,7 @@ def forward(
     context: Context,
     cache: Cache | None = None,
     at_BxA: Array | None = None,
+    sown: list[Any] | None = None,
 ) -> tuple[Array, Cache]:
     """Next-token logits and the cache with this call's keys and values in it.
 
@@ -123,6 +126,7 @@ def forward(
       context: positions and visibility; without a `cache_index` no text is cached.
       cache: of the calls before, None for the first.
       at_BxA: int32 positions whose logits are wanted; None for all.
+      sown: a list that each bridge's `intermediates` are added to; None for none.
 
     Returns:
       float32 [B, T, V] or [B, A, V], and the cache.
@@ -134,12 +138,13 @@ def forward(
         kept = None
         if bridge is not None:
             module = GatedCrossAttentionDense(config.xattn, dtype)
-            x_BxTxD, kept = _apply(
-                module, bridge, cache and cache.media[i], x_BxTxD, media_BxNxRxD, mask_BxTxN
-            )
+            before = cache.media[i] if cache else {}
+            inputs = (x_BxTxD, media_BxNxRxD, mask_BxTxN)
+            x_BxTxD, kept = _apply(module, bridge, before, *inputs, sown=sown)
         media.append(kept)
         module = DecoderLayer(config.decoder, dtype)
-        x_BxTxD, kept = _apply(module, layer, cache and cache.text[i], x_BxTxD, context)
+        before = cache.text[i] if cache else {}
+        x_BxTxD, kept = _apply(module, layer, before, x_BxTxD, context)
         text.append(kept)
     if at_BxA is not None:
         x_BxTxD = jnp.take_along_axis(x_BxTxD, at_BxA[..., None], axis=1)
@@ -153,8 +158,12 @@ def forward(
     return logits, Cache(tuple(text), tuple(media))
 
 
-def _apply(module: nn.Module, params: Any, cache: Any, *inputs: Any) -> tuple[Array, Any]:
+def _apply(
+    module: nn.Module, params: Any, cache: Any, *inputs: Any, sown: list[Any] | None = None
+) -> tuple[Array, Any]:
     """One module's output and what it keeps in its cache."""
-    variables = {"params": params, "cache": cache or {}}
-    out, changed = module.apply(variables, *inputs, mutable=["cache"])
+    wanted = ["cache"] if sown is None else ["cache", "intermediates"]
+    out, changed = module.apply({"params": params, "cache": cache}, *inputs, mutable=wanted)
+    if sown is not None:
+        sown.append(changed["intermediates"])
     return out, changed.get("cache", {})

@@ -5,15 +5,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+import tokenizers
 
+from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.inference.cache import PromptBatch
 from flamingo_jax.inference.layers import Weights, unstack
 from flamingo_jax.models.decoder import DecoderConfig
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel
+from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 
-VOCAB, N, P, C = 11, 3, 4, 5
+VOCAB, N, P, C, SIZE = 11, 3, 4, 5, 8
 
 
 class Tiny(NamedTuple):
@@ -26,6 +29,7 @@ class Tiny(NamedTuple):
 
 def tiny_config(alpha: float, dtype: str = "float32") -> FlamingoConfig:
     return FlamingoConfig(
+        vision=VisionConfig(image_size=SIZE),
         decoder=DecoderConfig(VOCAB, 16, 6, 4, 2, 4, 32),
         resampler=ResamplerConfig(16, 1, 4, 2, 8),
         xattn=CrossAttentionConfig(
@@ -99,3 +103,21 @@ def next_log_probs(tiny: Tiny):
         return np.asarray(jax.nn.log_softmax(logits[0, tokens.shape[1] - 1]))
 
     return of
+
+
+def quadrants(images_MxHxWx3: np.ndarray) -> np.ndarray:
+    """A stand-in for the vision encoder: mean colours of the four quadrants, [M, P, C]."""
+    M, H, W, _ = images_MxHxWx3.shape
+    blocks = images_MxHxWx3.reshape(M, 2, H // 2, 2, W // 2, 3).mean((2, 4)).reshape(M, P, 3)
+    return np.pad(blocks / 64 - 2, ((0, 0), (0, 0), (0, C - 3))).astype(np.float32)
+
+
+@pytest.fixture(scope="package")
+def tokenizer() -> Tokenizer:
+    """Words a to h, and the three special tokens."""
+    words = ["<|endoftext|>", "<image>", "<|endofchunk|>", *"abcdefgh"]
+    model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "a")
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    inner.add_special_tokens(words[:3])
+    return Tokenizer(inner)

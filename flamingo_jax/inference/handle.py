@@ -1,0 +1,259 @@
+"""A loaded model with its tokenizer: logits, texts, scores, gates and attention of prompts.
+
+Axes: B prompts, T text tokens, N media, F frames, H and W pixels, P grid positions, C feature
+channels, R latents a medium, D width, V vocabulary, L cross-attention layers.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.errors import UserError
+from flamingo_jax.inference.attention import Maps, attention_maps
+from flamingo_jax.inference.cache import PromptBatch, round_up
+from flamingo_jax.inference.generate import GenerationConfig, generate
+from flamingo_jax.inference.layers import Weights, forward, unstack
+from flamingo_jax.inference.prompt import Media, Prompt, check_lengths, media_index, read_prompt
+from flamingo_jax.inference.score import Score, score
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, causal_context
+from flamingo_jax.models.xattn import media_mask
+
+Array = jax.Array
+Features = Callable[[np.ndarray], np.ndarray]
+Gate = float | Mapping[int, float] | None
+
+MAX_TOKENS = 2048
+"""Longest text that SmolLM2 was first trained on (arXiv:2502.02737, §4)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flamingo:
+    """A visual language model, ready for use.
+
+    Every method takes `prompts`, texts with `<image>` markers, and `images`, for each prompt the
+    media of its markers in order: paths, bytes, PIL images, uint8 arrays, or lists of frames. All
+    raise UserError, in one sentence, for prompts and images that cannot be used.
+
+    Attributes:
+      config: of the model.
+      weights: its variables; see `from_variables`.
+      tokenizer: its tokenizer.
+      max_tokens: most tokens of a prompt and its continuation together.
+      features: images [M, H, W, 3] uint8 -> features [M, P, C] float32; None for the model's own
+        encoder.
+    """
+
+    config: FlamingoConfig
+    weights: Weights
+    tokenizer: Tokenizer
+    max_tokens: int = MAX_TOKENS
+    features: Features | None = None
+
+    @classmethod
+    def from_variables(
+        cls,
+        config: FlamingoConfig,
+        variables: Mapping[str, Any],
+        tokenizer: Tokenizer,
+        max_tokens: int = MAX_TOKENS,
+        features: Features | None = None,
+    ) -> "Flamingo":
+        """From a FlamingoModel's collections `params` and `frozen`."""
+        weights = unstack(config, variables["params"], variables["frozen"])
+        return cls(config, weights, tokenizer, max_tokens, features)
+
+    def generate(
+        self, prompts: Sequence[str], images: Sequence[Sequence[Media]], **options: Any
+    ) -> list[str]:
+        """Continuations, up to the end of the chunk.
+
+        Args:
+          prompts: texts.
+          images: the media of each.
+          **options: fields of `GenerationConfig`: max_new_tokens, num_beams, temperature, ...
+        """
+        choice = _options(options)
+        read = self._read(prompts, images)
+        check_lengths(read, [choice.max_new_tokens] * len(read), self.max_tokens)
+        stop = (self.tokenizer.eoc_id, self.tokenizer.pad_id)
+        found = generate(self.config, self.weights, self._batch(read), choice, stop)
+        return [self.tokenizer.decode(ids) for ids in found]
+
+    def score(
+        self,
+        prompts: Sequence[str],
+        images: Sequence[Sequence[Media]],
+        continuations: Sequence[Sequence[str]],
+    ) -> list[list[Score]]:
+        """Log-likelihoods of each prompt's own continuations, such as " cat<|endofchunk|>"."""
+        if len(continuations) != len(prompts):
+            raise UserError(
+                f"{len(prompts)} prompts came with continuations for {len(continuations)}: "
+                "give a list of continuations for each prompt."
+            )
+        ids = [[self.tokenizer.encode(text) for text in row] for row in continuations]
+        if not all(row and all(row) for row in ids):
+            raise UserError("Each prompt needs at least one continuation, and none may be empty.")
+        read = self._read(prompts, images)
+        check_lengths(read, [sum(map(len, row)) for row in ids], self.max_tokens)
+        return score(self.config, self.weights, self._batch(read), ids)
+
+    def logits(self, prompts: Sequence[str], images: Sequence[Sequence[Media]]) -> list[np.ndarray]:
+        """Next-token logits, float32 [T, V] a prompt; T counts the token that starts each one."""
+        read = self._read(prompts, images)
+        check_lengths(read, [0] * len(read), self.max_tokens)
+        all_logits = np.asarray(_logits(self.config, self.weights, self._batch(read)))
+        return [row[: len(p.tokens)] for row, p in zip(all_logits, read, strict=True)]
+
+    def gates(self) -> dict[str, list[Any]]:
+        """Raw α (before tanh) by cross-attention layer, and the language layer each comes before.
+
+        Returns:
+          {"layers": [int], "alpha_xattn": [float], "alpha_dense": [float]}.
+        """
+        bridges = self._bridges()
+        names = ("alpha_xattn", "alpha_dense")
+        alphas = {name: [float(bridge[name]) for bridge in bridges.values()] for name in names}
+        return {"layers": list(bridges), **alphas}
+
+    def with_gates(self, alpha_xattn: Gate = None, alpha_dense: Gate = None) -> "Flamingo":
+        """A copy with raw gates set: all of them, or by language layer; None leaves them.
+
+        Raises:
+          UserError: a layer has no cross-attention.
+        """
+        bridges = {layer: dict(bridge) for layer, bridge in self._bridges().items()}
+        for name, gate in (("alpha_xattn", alpha_xattn), ("alpha_dense", alpha_dense)):
+            if gate is None:
+                continue
+            values = gate if isinstance(gate, Mapping) else dict.fromkeys(bridges, gate)
+            for layer, value in values.items():
+                if layer not in bridges:
+                    raise UserError(
+                        f"Layer {layer} has no cross-attention: those with it are {list(bridges)}."
+                    )
+                bridges[layer][name] = jnp.full_like(bridges[layer][name], value)
+        changed = tuple(bridges.get(i) for i in range(len(self.weights.bridges)))
+        weights = dataclasses.replace(self.weights, bridges=changed)
+        return dataclasses.replace(self, weights=weights)
+
+    def attention(self, prompt: str, images: Sequence[Media]) -> Maps:
+        """Where each token of one prompt looks, by cross-attention layer."""
+        read = self._read([prompt], [images])
+        check_lengths(read, [0], self.max_tokens)
+        tokens, media = read[0].tokens, read[0].media
+        if len({frames.shape for frames in media}) != 1:
+            raise UserError("Attention maps need at least one image, all with as many frames.")
+        features = self._features(np.stack(media))[None]
+        batch = self._batch(read)
+        found = attention_maps(
+            self.config, self.weights, batch.tokens_BxT, batch.media_index_BxT, features
+        )
+        names = tuple(self.tokenizer.decode([token]) for token in tokens)
+        return Maps(names, tuple(self._bridges()), np.asarray(found)[:, : len(tokens)])
+
+    def _bridges(self) -> dict[int, Any]:
+        return {i: b for i, b in enumerate(self.weights.bridges) if b is not None}
+
+    def _read(self, prompts: Sequence[str], images: Sequence[Sequence[Media]]) -> list[Prompt]:
+        if isinstance(prompts, str) or not prompts:
+            raise UserError("Prompts are a list of at least one text: write [prompt], [images].")
+        if len(prompts) != len(images):
+            raise UserError(
+                f"{len(prompts)} prompts came with images for {len(images)}: give a list of "
+                "images for each prompt."
+            )
+        return [
+            read_prompt(text, media, self.tokenizer, self.config.vision.image_size)
+            for text, media in zip(prompts, images, strict=True)
+        ]
+
+    def _batch(self, prompts: Sequence[Prompt]) -> PromptBatch:
+        lengths = np.array([len(prompt.tokens) for prompt in prompts], np.int32)
+        tokens = np.full((len(prompts), round_up(int(lengths.max()))), self.tokenizer.pad_id)
+        for row, prompt in zip(tokens, prompts, strict=True):
+            row[: len(prompt.tokens)] = prompt.tokens
+        index = media_index(tokens, self.tokenizer.image_id)
+        return PromptBatch(tokens.astype(np.int32), lengths, index, self._latents(prompts))
+
+    def _latents(self, prompts: Sequence[Prompt]) -> Array:
+        """media_BxNxRxD; media of equal numbers of frames are resampled together."""
+        resampler = self.config.resampler
+        most = _power_of_two(max(len(prompt.media) for prompt in prompts))
+        shape = (len(prompts), most, resampler.num_latents, resampler.width)
+        latents = np.zeros(shape, jnp.dtype(self.config.dtype))
+        by_frames = collections.defaultdict(list)
+        for b, prompt in enumerate(prompts):
+            for n, frames in enumerate(prompt.media):
+                by_frames[len(frames)].append((b, n, frames))
+        for group in by_frames.values():
+            rows, columns, media = zip(*group, strict=True)
+            features = _padded(self._features(np.stack(media)))
+            found = resample(self.config, self.weights.resampler, features)
+            latents[list(rows), list(columns)] = np.asarray(found)[: len(group)]
+        return jnp.asarray(latents)
+
+    def _features(self, media_MxFxHxWx3: np.ndarray) -> np.ndarray:
+        """[M, F, P, C] float32."""
+        M, F = media_MxFxHxWx3.shape[:2]
+        images = media_MxFxHxWx3.reshape(M * F, *media_MxFxHxWx3.shape[2:])
+        if self.features is not None:
+            features = self.features(images)
+        else:
+            found = encode(self.config, self.weights.vision, _padded(images))
+            features = np.asarray(found)[: M * F]
+        return features.reshape(M, F, *features.shape[1:])
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def encode(config: FlamingoConfig, vision: Any, images_MxHxWx3: Array | np.ndarray) -> Array:
+    """The vision encoder's features [M, P, C] of uint8 images."""
+    variables = {"frozen": {"vision": vision}}
+    return _array(FlamingoModel(config).apply(variables, images_MxHxWx3, method="encode"))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def resample(config: FlamingoConfig, resampler: Any, features_MxFxPxC: Array | np.ndarray) -> Array:
+    """The resampler's latents [M, R, D]."""
+    variables = {"params": {"resampler": resampler}}
+    model = FlamingoModel(config)
+    return _array(model.apply(variables, features_MxFxPxC[None], method="resample"))[0]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _logits(config: FlamingoConfig, weights: Weights, prompt: PromptBatch) -> Array:
+    media = prompt.media_BxNxRxD
+    tokens = jnp.asarray(prompt.tokens_BxT)
+    mask = media_mask(jnp.asarray(prompt.media_index_BxT), media.shape[1])
+    return forward(config, weights, tokens, media, mask, causal_context(*tokens.shape))[0]
+
+
+def _options(fields: Mapping[str, Any]) -> GenerationConfig:
+    known = [field.name for field in dataclasses.fields(GenerationConfig)]
+    for name in fields:
+        if name not in known:
+            raise UserError(f"generate has no option {name!r}: it has {', '.join(known)}.")
+    return GenerationConfig(**fields)
+
+
+def _padded(rows: np.ndarray) -> np.ndarray:
+    """Zero rows added up to a power of two, so that few programs are compiled."""
+    extra = _power_of_two(len(rows)) - len(rows)
+    return np.pad(rows, ((0, extra), *((0, 0),) * (rows.ndim - 1)))
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << max(0, count - 1).bit_length()
+
+
+def _array(value: Any) -> Array:
+    """What `apply` returns without mutable collections."""
+    assert isinstance(value, jax.Array)
+    return value

@@ -1,0 +1,116 @@
+"""Prompts as a user gives them: text with `<image>` markers, and the images they stand for.
+
+Axes: T text tokens, F frames, H and W pixels.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from flamingo_jax.data.media import decode_media
+from flamingo_jax.data.tokenizer import IMAGE, Tokenizer
+from flamingo_jax.errors import UserError
+
+Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+Media = Picture | Sequence[Picture]
+"""A path, a file's bytes, a PIL image, uint8 [H, W, 3] or [F, H, W, 3]; or frames of a video."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """One prompt, read.
+
+    Attributes:
+      tokens: ids, the id that starts every sequence first.
+      media: uint8 [F, size, size, 3] for each `<image>`.
+    """
+
+    tokens: tuple[int, ...]
+    media: tuple[np.ndarray, ...]
+
+
+def read_prompt(text: str, images: Sequence[Media], tokenizer: Tokenizer, size: int) -> Prompt:
+    """Tokenizes a text and reads its images.
+
+    Args:
+      text: with `<image>` where each image is shown.
+      images: in the order of the markers.
+      tokenizer: of the model.
+      size: side of the vision encoder's input, pixels.
+
+    Raises:
+      UserError: the counts of markers and images differ, or an image cannot be read.
+    """
+    tokens = (tokenizer.bos_id, *tokenizer.encode(text))
+    markers = tokens.count(tokenizer.image_id)
+    if markers != len(images):
+        raise UserError(
+            f"The prompt has {markers} {IMAGE} markers but {len(images)} images were given: "
+            "give one image for each marker."
+        )
+    return Prompt(tokens, tuple(read_media(image, size) for image in images))
+
+
+def read_media(source: Media, size: int) -> np.ndarray:
+    """An image or a video as uint8 [F, size, size, 3], fitted in with white borders.
+
+    Raises:
+      UserError: it cannot be read; the message names it.
+    """
+    if isinstance(source, str | os.PathLike):
+        frames = decode_media(Path(source))
+    elif isinstance(source, bytes):
+        frames = decode_media(source)
+    elif isinstance(source, Image.Image):
+        return _fitted(source, size)[None]
+    elif isinstance(source, np.ndarray):
+        frames = source if source.ndim == 4 else source[None]
+    elif isinstance(source, Sequence) and source:
+        return np.concatenate([read_media(frame, size) for frame in source])
+    else:
+        raise UserError(f"An image is a path, bytes, a PIL image or an array, not {source!r}.")
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise UserError(
+            "An image array must be uint8 of shape [H, W, 3] or [F, H, W, 3], "
+            f"not {frames.dtype} {list(frames.shape)}."
+        )
+    return np.stack([_fitted(Image.fromarray(frame), size) for frame in frames])
+
+
+def check_lengths(prompts: Sequence[Prompt], new_tokens: Sequence[int], limit: int) -> None:
+    """Refuses a prompt that does not fit with what follows it.
+
+    Args:
+      prompts: read prompts.
+      new_tokens: tokens to be added to each.
+      limit: most tokens of a sequence.
+
+    Raises:
+      UserError: the message tells the lengths and what to change.
+    """
+    for number, (prompt, new) in enumerate(zip(prompts, new_tokens, strict=True), 1):
+        if len(prompt.tokens) + new > limit:
+            raise UserError(
+                f"Prompt {number} has {len(prompt.tokens)} tokens and {new} are to follow, but "
+                f"max_tokens is {limit}: shorten the prompt, lower max_new_tokens, or raise "
+                "max_tokens if the language model was trained for longer texts."
+            )
+
+
+def media_index(tokens: np.ndarray, image_id: int) -> np.ndarray:
+    """φ of arXiv:2204.14198, §2.3: 1-based last medium at or before each token, int32 [..., T]."""
+    return np.cumsum(tokens == image_id, axis=-1, dtype=np.int32)
+
+
+def _fitted(image: Image.Image, size: int) -> np.ndarray:
+    """uint8 [size, size, 3], transparency and borders white."""
+    rgba = image.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    flat = Image.alpha_composite(white, rgba).convert("RGB")
+    if flat.size != (size, size):
+        flat = ImageOps.pad(flat, (size, size), Image.Resampling.LANCZOS, color="white")
+    return np.asarray(flat)
