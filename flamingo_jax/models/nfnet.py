@@ -1,0 +1,203 @@
+"""Normalizer-Free ResNet and the frozen vision encoder made of it.
+
+Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization"
+(arXiv:2102.06171), and "Characterizing signal propagation to close the performance gap in
+unnormalized ResNets" (arXiv:2101.08692), whose equations are named below.
+
+Axes: M images, H and W pixels, P grid positions, C feature channels.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flamingo_jax.models.conv import conv
+
+Array = jax.Array
+
+_GAIN = 1.7015043497085571
+"""Keeps unit variance through a GELU of a standard normal input (arXiv:2102.06171, §2)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+    """Shape of the encoder; the fields of NFNet-F (arXiv:2102.06171, appendix C) fit too.
+
+    Attributes:
+      image_size: side of the square input, pixels.
+      stem: output channels of each 3x3 convolution of the stem.
+      stem_strides: their strides.
+      widths: output channels of each stage.
+      depths: blocks of each stage.
+      strides: stride of each stage's first block.
+      bottleneck: hidden channels of a block as a share of its output channels.
+      group_width: channels of a group in the 3x3 convolutions; None for one group.
+      se_ratio: hidden channels of squeeze-excite as a share of the block's output channels.
+      alpha: scale of the residual branch, h + alpha * f(h / beta).
+      features: C, channels of the last 1x1 convolution.
+    """
+
+    image_size: int = 64
+    stem: tuple[int, ...] = (24, 48)
+    stem_strides: tuple[int, ...] = (2, 2)
+    widths: tuple[int, ...] = (64, 128, 256)
+    depths: tuple[int, ...] = (1, 2, 2)
+    strides: tuple[int, ...] = (1, 2, 2)
+    bottleneck: float = 0.5
+    group_width: int | None = None
+    se_ratio: float = 0.5
+    alpha: float = 0.2
+    features: int = 256
+
+
+def activation(x: Array) -> Array:
+    """GELU scaled to preserve the variance of a standard normal input."""
+    return nn.gelu(x) * _GAIN
+
+
+def standardise(kernel: Array, gain: Array) -> Array:
+    """Scaled weight standardisation (arXiv:2101.08692, eq. 1 and §4.1).
+
+    Args:
+      kernel: [h, w, I, O].
+      gain: [O].
+
+    Returns:
+      gain * (kernel - mean) / sqrt(variance * fan_in), statistics over [h, w, I].
+    """
+    fan_in = kernel.shape[0] * kernel.shape[1] * kernel.shape[2]
+    mean = jnp.mean(kernel, axis=(0, 1, 2))
+    variance = jnp.var(kernel, axis=(0, 1, 2))
+    # 1e-4, as the authors have it, bounds the scale of a kernel that has shrunk to nothing.
+    return (kernel - mean) * (gain * jax.lax.rsqrt(jnp.maximum(variance * fan_in, 1e-4)))
+
+
+class ScaledWSConv(nn.Module):
+    """Convolution with a standardised kernel, a gain and a bias for each output channel."""
+
+    channels: int
+    size: int = 1
+    stride: int = 1
+    groups: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.size, self.size, x.shape[-1] // self.groups, self.channels)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        gain = self.param("gain", nn.initializers.ones, (self.channels,))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        weights = standardise(kernel, gain).astype(self.dtype)
+        return conv(x.astype(self.dtype), weights, self.stride, self.groups) + bias.astype(
+            self.dtype
+        )
+
+
+class SqueezeExcite(nn.Module):
+    """2 * sigmoid(MLP(mean over positions)) times the input; the 2 keeps its size at the start."""
+
+    hidden: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_MxHxWxC: Array) -> Array:
+        y = jnp.mean(x_MxHxWxC, axis=(1, 2))
+        y = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name="down")(y))
+        y = nn.Dense(x_MxHxWxC.shape[-1], dtype=self.dtype, name="up")(y)
+        return 2 * nn.sigmoid(y)[:, None, None] * x_MxHxWxC
+
+
+class Block(nn.Module):
+    """Bottleneck residual block of NFNet-F: 1x1, 3x3, 3x3, 1x1, squeeze-excite, SkipInit.
+
+    Attributes:
+      config: the whole network's.
+      channels: of the output.
+      stride: of the first 3x3 convolution and of the shortcut's average pooling.
+      beta: expected standard deviation of the input at the start.
+      transition: whether this is a stage's first block.
+    """
+
+    config: VisionConfig
+    channels: int
+    stride: int
+    beta: float
+    transition: bool
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        cfg, hidden = self.config, int(self.channels * self.config.bottleneck)
+        groups = hidden // cfg.group_width if cfg.group_width else 1
+        y = activation(x) / self.beta
+        shortcut = x
+        if self.transition:
+            window = (self.stride, self.stride)
+            pooled = nn.avg_pool(y, window, window, "SAME") if self.stride > 1 else y
+            shortcut = ScaledWSConv(self.channels, dtype=self.dtype, name="shortcut")(pooled)
+        y = ScaledWSConv(hidden, dtype=self.dtype, name="conv_0")(y)
+        y = ScaledWSConv(hidden, 3, self.stride, groups, self.dtype, name="conv_1")(activation(y))
+        y = ScaledWSConv(hidden, 3, 1, groups, self.dtype, name="conv_2")(activation(y))
+        y = ScaledWSConv(self.channels, dtype=self.dtype, name="conv_3")(activation(y))
+        se_hidden = int(self.channels * cfg.se_ratio)
+        y = SqueezeExcite(se_hidden, self.dtype, name="squeeze_excite")(y)
+        skip_gain = self.param("skip_gain", nn.initializers.zeros, ())
+        return shortcut + cfg.alpha * skip_gain.astype(self.dtype) * y
+
+
+class NFNet(nn.Module):
+    """images_MxHxWx3, about standard normal -> grid [M, H', W', C]."""
+
+    config: VisionConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images_MxHxWx3: Array) -> Array:
+        cfg, x = self.config, images_MxHxWx3
+        for i, (channels, stride) in enumerate(zip(cfg.stem, cfg.stem_strides, strict=True)):
+            x = x if i == 0 else activation(x)
+            x = ScaledWSConv(channels, 3, stride, 1, self.dtype, name=f"stem_{i}")(x)
+        variance = 1.0
+        for s, (channels, depth) in enumerate(zip(cfg.widths, cfg.depths, strict=True)):
+            for b in range(depth):
+                transition, stride = b == 0, cfg.strides[s] if b == 0 else 1
+                x = Block(
+                    cfg,
+                    channels,
+                    stride,
+                    variance**0.5,
+                    transition,
+                    self.dtype,
+                    name=f"stage_{s}_{b}",
+                )(x)
+                # A transition's shortcut is normalised, so variance starts anew (2101.08692, §3).
+                variance = (1.0 if transition else variance) + cfg.alpha**2
+        x = ScaledWSConv(cfg.features, dtype=self.dtype, name="final")(x)
+        return activation(x)
+
+
+class VisionEncoder(nn.Module):
+    """images_MxHxWx3 uint8 -> features_MxPxC float32, standardised per channel.
+
+    `feature_mean_C` and `feature_scale_C` are measured after pretraining, not trained: 0 and 1
+    until then.
+    """
+
+    config: VisionConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images_MxHxWx3: Array) -> Array:
+        grid = NFNet(self.config, self.dtype, name="net")(normalise(images_MxHxWx3))
+        channels = (self.config.features,)
+        mean = self.param("feature_mean_C", nn.initializers.zeros, channels)
+        scale = self.param("feature_scale_C", nn.initializers.ones, channels)
+        features_MxPxC = grid.reshape(grid.shape[0], -1, grid.shape[-1]).astype(jnp.float32)
+        return (features_MxPxC - mean) / scale
+
+
+def normalise(images: Array) -> Array:
+    """Pixel values 0..255 to about zero mean and unit variance, float32."""
+    return (images.astype(jnp.float32) - 127.5) / 73.9

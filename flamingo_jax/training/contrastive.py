@@ -1,0 +1,268 @@
+"""The vision stage: contrastive pretraining from scratch, measured, standardised, then frozen.
+
+Flamingo (arXiv:2204.14198), §3.1.1 and appendix B.1.3, with the adaptive gradient clipping of NFNet
+(arXiv:2102.06171, §4.1) on the vision encoder.
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from tqdm import tqdm
+
+from flamingo_jax.checkpoints.store import StepStore, load_tree, save_tree
+from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.errors import Interrupted
+from flamingo_jax.models.contrastive import ContrastiveConfig, ContrastiveModel, contrastive_loss
+from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
+from flamingo_jax.training.augment import AugmentConfig, augment
+from flamingo_jax.training.journal import Journal
+from flamingo_jax.training.pairs import NamedDrawing, Pairs, TextTable, one_for_each_base
+from flamingo_jax.training.probe import in_batches, measure
+from flamingo_jax.training.stopping import stop_signals
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionTrainingConfig:
+    """Contrastive pretraining of the vision encoder.
+
+    Attributes:
+      steps: optimizer steps.
+      batch: pairs a step, all of different base emojis.
+      learning_rate: peak rate; after a linear warm-up it falls to 0 along a cosine.
+      warmup_steps: length of the warm-up.
+      weight_decay: of AdamW, on kernels only.
+      clip: largest norm of a unit's gradient over the norm of its weights.
+      average: decay of the moving average of the weights, which is what is kept.
+      other_language: share of names that are not in English.
+      with_group: share of texts that begin with the words of category and group.
+      towers: joint embedding, dropout, temperature.
+      augment: strengths of the random changes of the drawings.
+      log_every: steps between two lines of metrics.
+      save_every: steps between two checkpoints.
+      seed: of initial weights, batches and augmentation.
+    """
+
+    steps: int = 800
+    batch: int = 128
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.05
+    clip: float = 0.1
+    average: float = 0.98
+    other_language: float = 0.6
+    with_group: float = 0.3
+    towers: ContrastiveConfig = dataclasses.field(default_factory=ContrastiveConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    log_every: int = 20
+    save_every: int = 100
+    seed: int = 0
+
+
+@struct.dataclass
+class VisionState:
+    """What a step changes; `average` is the moving average of `params`."""
+
+    step: Array
+    params: Any
+    opt_state: Any
+    average: Any
+
+
+VisionStep = Callable[[VisionState, Any, Any], tuple[VisionState, dict[str, Array]]]
+
+
+def pretrain(
+    config: VisionTrainingConfig,
+    vision: VisionConfig,
+    drawings: Sequence[NamedDrawing],
+    embedding_VxD: np.ndarray,
+    tokenizer: Tokenizer,
+    folder: Path,
+) -> Any:
+    """Trains the encoder, or goes on from the newest checkpoint, or returns what is finished.
+
+    Writes `checkpoints/STEP`, `metrics.jsonl`, `timing.jsonl`, `results.json` (see `measure`) and
+    `encoder` to `folder`.
+
+    Args:
+      config: how to train.
+      vision: the encoder's shape.
+      drawings: all splits; trained on `train`, measured on `validation` and `test`.
+      embedding_VxD: the frozen language model's token embeddings.
+      tokenizer: its tokenizer.
+      folder: the stage's folder.
+
+    Returns:
+      `{"params": ...}`, variables of `VisionEncoder` with measured feature statistics.
+
+    Raises:
+      Interrupted: SIGINT or SIGTERM came; the state was saved first.
+      UserError: too few drawings for a batch, or a checkpoint could not be written.
+    """
+    finished = folder / "encoder"
+    if finished.exists():
+        return load_tree(finished)
+    texts = TextTable(embedding_VxD, tokenizer)
+    pairs = Pairs(drawings, config.batch, config.other_language, config.with_group, config.seed)
+    model = ContrastiveModel(vision, config.towers)
+    optimizer = make_optimizer(config)
+    state = init_state(model, optimizer, config.seed, embedding_VxD.shape[1])
+    step_fn = make_step(model, optimizer, config)
+    state = _run(config, step_fn, state, lambda step: _inputs(pairs, texts, step), folder)
+    train = [drawing.image for drawing in one_for_each_base(drawings, "train")]
+    encoder = freeze(vision, state.average, np.stack(train))
+    results = measure(model, state.average, encoder, drawings, texts)
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save_tree(finished, encoder)
+    return encoder
+
+
+def make_optimizer(config: VisionTrainingConfig) -> optax.GradientTransformation:
+    """Adaptive gradient clipping of the encoder, then AdamW over everything."""
+
+    def kernels(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: _names(path)[-1] == "kernel", params
+        )
+
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, config.warmup_steps, config.steps
+    )
+    return optax.chain(
+        _clip_encoder(config.clip),
+        optax.adamw(rate, b2=0.98, weight_decay=config.weight_decay, mask=kernels),
+    )
+
+
+def init_state(
+    model: ContrastiveModel, optimizer: optax.GradientTransformation, seed: int, width: int
+) -> VisionState:
+    """The state before the first step; `width` is that of the texts' vectors."""
+    size = model.vision.image_size
+    images, texts = jnp.zeros((1, size, size, 3), jnp.uint8), jnp.ones((1, width))
+    params = jax.jit(model.init)(jax.random.key(seed), images, texts)["params"]
+    average = jax.tree.map(jnp.copy, params)
+    return VisionState(jnp.zeros((), jnp.int32), params, optimizer.init(params), average)
+
+
+def make_step(
+    model: ContrastiveModel,
+    optimizer: optax.GradientTransformation,
+    config: VisionTrainingConfig,
+) -> VisionStep:
+    """The jitted step: (state, images uint8 [B, H, W, 3], texts [B, D]) -> (state, metrics).
+
+    All randomness follows from the seed and the step's number. The state is donated.
+    """
+
+    def step(
+        state: VisionState, images: Array, texts: Array
+    ) -> tuple[VisionState, dict[str, Array]]:
+        key = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+        view_key, dropout_key = jax.random.split(key)
+        views = augment(view_key, images, config.augment)
+
+        def loss_fn(params: Any) -> tuple[Array, Array]:
+            rngs = {"dropout": dropout_key}
+            outputs: Any = model.apply({"params": params}, views, texts, True, rngs=rngs)
+            image, text, scale = outputs
+            found = jnp.argmax(image @ text.T, axis=1) == jnp.arange(image.shape[0])
+            return contrastive_loss(image, text, scale), jnp.mean(found)
+
+        (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # At the start the average would mostly be initial values: let it move faster there.
+        decay = jnp.minimum(config.average, (1.0 + state.step) / (10.0 + state.step))
+        average = optax.incremental_update(params, state.average, 1 - decay)
+        metrics = {"loss": loss, "accuracy": accuracy, "grad_norm": optax.global_norm(grads)}
+        return VisionState(state.step + 1, params, opt_state, average), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def freeze(vision: VisionConfig, params: Any, images: np.ndarray) -> Any:
+    """Variables of `VisionEncoder` whose features of `images` have mean 0 and deviation 1.
+
+    Args:
+      vision: the encoder's shape.
+      params: of the whole `ContrastiveModel`.
+      images: uint8 [M, H, W, 3] to measure each channel on.
+    """
+    encoder = params["image"]["encoder"]
+    features = in_batches(jax.jit(VisionEncoder(vision).apply), {"params": encoder}, images)
+    mean_C, std_C = features.mean(axis=(0, 1)), features.std(axis=(0, 1))
+    statistics = {"feature_mean_C": jnp.array(mean_C), "feature_scale_C": jnp.array(std_C + 1e-6)}
+    return {"params": {**encoder, **statistics}}
+
+
+def _clip_encoder(clip: float) -> optax.GradientTransformation:
+    def in_encoder(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: "encoder" in _names(path), params)
+
+    return optax.masked(optax.adaptive_grad_clip(clip), in_encoder)
+
+
+def _names(path: tuple[Any, ...]) -> list[str]:
+    return [str(getattr(key, "key", key)) for key in path]
+
+
+def _inputs(pairs: Pairs, texts: TextTable, step: int) -> tuple[np.ndarray, np.ndarray]:
+    images, words = pairs(step)
+    return images, texts(words)
+
+
+def _run(
+    config: VisionTrainingConfig,
+    step_fn: VisionStep,
+    state: VisionState,
+    inputs_of: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    folder: Path,
+) -> VisionState:
+    """Trains from the newest checkpoint, or from `state`, to the last step."""
+    store = StepStore(folder / "checkpoints", keep=2)
+    restored = store.restore_latest(state)
+    start, state = (0, state) if restored is None else (restored.step, restored.state)
+    with contextlib.ExitStack() as stack:
+        stack.callback(store.close)
+        if start >= config.steps:
+            return state
+        journal = stack.enter_context(contextlib.closing(Journal(folder, start)))
+        title = "Pretraining vision"
+        bar = stack.enter_context(tqdm(total=config.steps, initial=start, desc=title, unit="step"))
+        asked_to_stop = stack.enter_context(stop_signals())
+        inputs = inputs_of(start)
+        for number in range(start + 1, config.steps + 1):
+            began = time.perf_counter()
+            state, metrics = step_fn(state, *inputs)
+            inputs = inputs_of(number)  # made while the step runs
+            values = {name: round(float(value), 6) for name, value in metrics.items()}
+            seconds = time.perf_counter() - began
+            if number % config.log_every == 0 or number in (1, config.steps):
+                journal.metrics(number, values)
+                rate = config.batch / seconds
+                journal.timing(number, {"seconds": seconds, "images_per_s": rate})
+            bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
+            bar.update()
+            stopping = asked_to_stop() and number < config.steps
+            if number % config.save_every == 0 or number == config.steps or stopping:
+                store.save(number, state, {})
+            if stopping:
+                store.wait()
+                raise Interrupted(
+                    f"Stopped vision pretraining at step {number} of {config.steps}, saved in "
+                    f"{folder}: the same command goes on from there."
+                )
+    return state

@@ -1,0 +1,115 @@
+"""Pairs of a drawing and a text for contrastive training, the same for a seed and a step."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.errors import UserError
+
+
+class NamedDrawing(Protocol):
+    """What this stage reads of a drawing.
+
+    Attributes:
+      base: emoji that it is a variant of.
+      names: name by language code, English among them.
+      category: one of a few words.
+      group: finer kind, words joined by hyphens.
+      split: `train`, `validation` or `test`.
+      image: uint8 [H, W, 3].
+    """
+
+    @property
+    def base(self) -> str: ...
+    @property
+    def names(self) -> dict[str, str]: ...
+    @property
+    def category(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def image(self) -> np.ndarray: ...
+
+
+class TextTable:
+    """Texts as means of the language model's frozen token embeddings, [D] float32."""
+
+    def __init__(self, embedding_VxD: np.ndarray, tokenizer: Tokenizer) -> None:
+        centred = embedding_VxD - embedding_VxD.mean(axis=0)
+        self._embedding_VxD = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+        self._encode = tokenizer.encode
+        self._known: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors [len(texts), D]."""
+        for text in texts:
+            if text not in self._known:
+                # As after "Output:": with the space that words are tokenised with.
+                ids = self._encode(f" {text}")
+                self._known[text] = self._embedding_VxD[ids].mean(axis=0).astype(np.float32)
+        return np.stack([self._known[text] for text in texts])
+
+
+class Pairs:
+    """Batches of one drawing each of different bases, each with one of its texts.
+
+    A text is the name in English or, as often as `other_language` says, in another language; with
+    probability `with_group` the words of category and group come before it.
+    """
+
+    def __init__(
+        self,
+        drawings: Sequence[NamedDrawing],
+        batch: int,
+        other_language: float,
+        with_group: float,
+        seed: int,
+    ) -> None:
+        """Takes the drawings of the `train` split.
+
+        Raises:
+          UserError: there are fewer bases than a batch needs.
+        """
+        variants: dict[str, list[NamedDrawing]] = {}
+        for drawing in drawings:
+            if drawing.split == "train":
+                variants.setdefault(drawing.base, []).append(drawing)
+        self._variants = [variants[base] for base in sorted(variants)]
+        if len(self._variants) < batch:
+            raise UserError(
+                f"Vision batches hold {batch} base emojis but only {len(self._variants)} are in "
+                "the training split: lower vision_training.batch or use more drawings."
+            )
+        self._batch, self._seed = batch, seed
+        self._other_language, self._with_group = other_language, with_group
+
+    def __call__(self, step: int) -> tuple[np.ndarray, list[str]]:
+        """Images uint8 [B, H, W, 3] and texts of a step; every base once in an epoch."""
+        epoch, place = divmod(step, len(self._variants) // self._batch)
+        order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self._variants))
+        rng = np.random.default_rng((self._seed, 1, step))
+        chosen = order[place * self._batch : (place + 1) * self._batch]
+        drawings = [self._variants[i][rng.integers(len(self._variants[i]))] for i in chosen]
+        return np.stack([d.image for d in drawings]), [self._text(d, rng) for d in drawings]
+
+    def _text(self, drawing: NamedDrawing, rng: np.random.Generator) -> str:
+        name = drawing.names["en"]
+        others = sorted(drawing.names.keys() - {"en"})
+        if others and rng.random() < self._other_language:
+            name = drawing.names[others[rng.integers(len(others))]]
+        if rng.random() < self._with_group:
+            return f"{drawing.category}, {drawing.group.replace('-', ' ')}: {name}"
+        return name
+
+
+def one_for_each_base(drawings: Sequence[NamedDrawing], split: str) -> list[NamedDrawing]:
+    """The first drawing of each base of a split, so that no base counts twice."""
+    first: dict[str, NamedDrawing] = {}
+    for drawing in drawings:
+        if drawing.split == split:
+            first.setdefault(drawing.base, drawing)
+    return list(first.values())
