@@ -14,7 +14,6 @@ from typing import Any
 
 from flamingo_jax.data.mixture import MixtureConfig
 from flamingo_jax.errors import UserError
-from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.models.decoder import DecoderConfig
 from flamingo_jax.models.flamingo import FlamingoConfig
 from flamingo_jax.models.nfnet import VisionConfig
@@ -33,7 +32,6 @@ class RunConfig:
     Attributes:
       seed: of initial values and data alike.
       dtype: compute type of the model, `float32` or `bfloat16`; parameters stay float32.
-      bases: base emojis to use, for a small run; 0 for all.
       vision: the vision encoder.
       vision_training: its contrastive pretraining.
       decoder: the frozen language model.
@@ -43,12 +41,10 @@ class RunConfig:
       optimizer: AdamW over the new parameters.
       loop: steps and intervals.
       mesh: devices.
-      evaluation: few-shot benchmarks.
     """
 
     seed: int
     dtype: str
-    bases: int
     vision: VisionConfig
     vision_training: VisionTrainingConfig
     decoder: DecoderConfig
@@ -58,12 +54,11 @@ class RunConfig:
     optimizer: OptimizerConfig
     loop: LoopConfig
     mesh: MeshConfig
-    evaluation: EvaluationConfig
 
     @property
     def model(self) -> FlamingoConfig:
         """The model that these fields describe."""
-        return FlamingoConfig(self.vision, self.decoder, self.resampler, self.xattn, self.dtype)
+        return FlamingoConfig(self.decoder, self.resampler, self.xattn, self.vision, self.dtype)
 
 
 def resolve(values: Mapping[str, Any]) -> RunConfig:
@@ -114,9 +109,7 @@ def _build(kind: Any, values: Any, where: str) -> Any:
     for name in values:
         if name not in fields:
             nearest = difflib.get_close_matches(str(name), list(fields), 1, 0.0)[0]
-            raise UserError(
-                f"Unknown config field {where}{name}: did you mean {where}{nearest}?"
-            )
+            raise UserError(f"Unknown config field {where}{name}: did you mean {where}{nearest}?")
     for name, field in fields.items():
         required = (
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

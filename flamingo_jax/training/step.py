@@ -7,6 +7,7 @@ before each update, which the ablation found better than round-robin.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -61,7 +62,9 @@ def make_step(
 
     Returns:
       step(state, frozen, inputs by data set) -> (state, metrics); the state is donated. Metrics
-      are float32 scalars: `loss`, `loss/NAME` and `grad_norm`.
+      are float32 scalars: `loss`, `loss/NAME` and `grad_norm`. The state and the frozen weights
+      must lie on the mesh already (`replicated`), and shapes may not change: the step raises
+      AssertionError rather than compile twice.
     """
 
     def step(
@@ -83,7 +86,7 @@ def make_step(
 
     whole, split = replicated(mesh), split_batch(mesh)
     return jax.jit(
-        step,
+        chex.assert_max_traces(step, n=1),
         in_shardings=(whole, whole, split),
         out_shardings=(whole, whole),
         donate_argnums=(0,),

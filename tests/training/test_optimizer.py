@@ -15,7 +15,10 @@ PARAMS = {
             "xattn": {
                 "alpha_xattn": jnp.ones(2),
                 "alpha_dense": jnp.ones(2),
-                "attention": {"norm": {"scale": jnp.ones(3)}, "query": {"kernel": jnp.ones((2, 3))}},
+                "attention": {
+                    "norm": {"scale": jnp.ones(3)},
+                    "query": {"kernel": jnp.ones((2, 3))},
+                },
             }
         }
     },

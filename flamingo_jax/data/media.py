@@ -1,0 +1,91 @@
+"""Still pictures and clips as arrays of frames; decoding of files that others made."""
+
+import io
+import warnings
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageSequence
+
+from flamingo_jax.errors import UserError
+
+MOST_PIXELS = 50_000_000
+"""A picture that claims to be larger is refused before it is decoded."""
+
+
+def decode_media(source: Path | str | bytes, most_frames: int = 8) -> np.ndarray:
+    """A PNG, JPEG, WebP, GIF or MP4 as uint8 [F, H, W, 3]; transparency becomes white.
+
+    Args:
+      source: a path, or a file's content.
+      most_frames: of longer clips, so many are taken evenly from first to last.
+
+    Raises:
+      UserError: the file is missing, damaged, too large or of another kind.
+    """
+    name = "The given bytes" if isinstance(source, bytes) else str(source)
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise UserError(f"{name} cannot be read: {error.strerror}.") from error
+    try:
+        movie = content[4:8] == b"ftyp"
+        frames = _decode_mp4(content) if movie else _decode_picture(content)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    except Exception as error:  # decoders raise many types on damaged input
+        raise UserError(
+            f"{name} cannot be decoded as PNG, JPEG, WebP, GIF or MP4: is it damaged?"
+        ) from error
+    if not frames:
+        raise UserError(f"{name} holds no frame.")
+    chosen = np.linspace(0, len(frames) - 1, min(len(frames), most_frames)).round().astype(int)
+    return np.stack([frames[i] for i in chosen])
+
+
+def encode_gif(frames_FxHxWx3: np.ndarray) -> bytes:
+    """uint8 frames as an animated GIF of ten frames a second."""
+    first, *rest = (Image.fromarray(frame) for frame in frames_FxHxWx3)
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=100, loop=0)
+    return buffer.getvalue()
+
+
+def encode_mp4(frames_FxHxWx3: np.ndarray) -> bytes:
+    """uint8 frames of even height and width as an MPEG-4 clip of ten frames a second."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width = frames_FxHxWx3.shape[1:3]
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
+        for frame in frames_FxHxWx3:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def _decode_picture(content: bytes) -> list[np.ndarray]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+        picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP", "GIF"))
+    if picture.width * picture.height * getattr(picture, "n_frames", 1) > MOST_PIXELS:
+        raise UserError(f"more than {MOST_PIXELS:,} pixels: make the picture smaller.")
+    return [_on_white(frame) for frame in ImageSequence.Iterator(picture)]
+
+
+def _decode_mp4(content: bytes) -> list[np.ndarray]:
+    with av.open(io.BytesIO(content), "r", format="mp4") as container:
+        frames, pixels = [], 0
+        for frame in container.decode(video=0):
+            pixels += frame.width * frame.height
+            if pixels > MOST_PIXELS:
+                raise UserError(f"more than {MOST_PIXELS:,} pixels: make the clip shorter.")
+            frames.append(frame.to_ndarray(format="rgb24"))
+    return frames
+
+
+def _on_white(picture: Image.Image) -> np.ndarray:
+    drawn = picture.convert("RGBA")
+    white = Image.new("RGBA", drawn.size, "white")
+    return np.asarray(Image.alpha_composite(white, drawn).convert("RGB"))

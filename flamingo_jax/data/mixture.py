@@ -1,0 +1,156 @@
+"""The mixture: a grain stream for each data set, every one with its batch size and weight.
+
+Example i of a data set depends on the seed, the data set's name and i alone, and the place in the
+stream is a few integers, so a run can stop and go on anywhere.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from flamingo_jax.data.batch import Batch
+from flamingo_jax.data.drawings import Drawing
+from flamingo_jax.data.sequences import encode_turns, pad
+from flamingo_jax.data.tasks import FAMILIES, NAME_LANGUAGES, Episode, Pool, Turn, make_episode
+from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.data.video import make_clip
+from flamingo_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """One data set of the mixture.
+
+    Attributes:
+      name: of the data set.
+      kind: `episodes`, `pairs` or `video`.
+      batch_size: B, sequences a step.
+      weight: λ, the weight of its loss (arXiv:2204.14198, eq. 5).
+      length: T, tokens a sequence.
+      media: N, media a sequence.
+      max_answer_tokens: A, scored tokens a sequence.
+      frames: F, frames a medium.
+      families: share of each family among the episodes.
+      p_next: share of sequences whose text comes before its media.
+      eoc_weight: weight of the loss on `<|endofchunk|>`.
+    """
+
+    name: str
+    kind: str
+    batch_size: int
+    weight: float
+    length: int
+    media: int
+    max_answer_tokens: int
+    frames: int = 1
+    families: dict[str, float] = dataclasses.field(default_factory=dict)
+    p_next: float = 0.0
+    eoc_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("episodes", "pairs", "video"):
+            raise UserError(f"Data set {self.name}: kind is episodes, pairs or video.")
+        if self.kind == "episodes" and not self.families:
+            raise UserError(f"Data set {self.name}: families is empty, name at least one.")
+        for family in self.families:
+            if family not in FAMILIES:
+                raise UserError(f"Data set {self.name}: no family {family!r}, only {[*FAMILIES]}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureConfig:
+    """The data sets of a run."""
+
+    datasets: tuple[DatasetConfig, ...]
+
+
+class Mixture:
+    """Iterator over one batch for each data set; its place is plain JSON."""
+
+    def __init__(self, streams: Mapping[str, Any]) -> None:
+        self._streams = dict(streams)
+
+    def __next__(self) -> dict[str, Batch]:
+        return {name: Batch(**next(stream)) for name, stream in self._streams.items()}
+
+    def get_state(self) -> dict[str, Any]:
+        """Where each stream stands."""
+        return {name: stream.get_state() for name, stream in self._streams.items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a place given by `get_state`."""
+        for name, stream in self._streams.items():
+            stream.set_state(state[name])
+
+
+def make_iterator(
+    config: MixtureConfig,
+    drawings: Sequence[Drawing],
+    tokenizer: Tokenizer,
+    seed: int,
+    split: str = "train",
+) -> Mixture:
+    """Batches of the drawings of one split.
+
+    Raises:
+      UserError: when a sequence is drawn that does not fit its data set's sizes.
+    """
+    pool = Pool(drawings, split)
+
+    def stream(dataset: DatasetConfig) -> Any:
+        def example(_: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+            return make_example(dataset, pool, tokenizer, rng)
+
+        own_seed = zlib.crc32(f"{seed}:{dataset.name}".encode())
+        numbers = grain.MapDataset.range(2**31 - 1).seed(own_seed)
+        examples = numbers.random_map(example).batch(dataset.batch_size)
+        return iter(examples.to_iter_dataset(grain.ReadOptions(num_threads=0)))
+
+    return Mixture({dataset.name: stream(dataset) for dataset in config.datasets})
+
+
+def make_example(
+    config: DatasetConfig, pool: Pool, tokenizer: Tokenizer, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """One padded sequence, by field of `Batch` without the batch axis."""
+    turns = _turns(config, pool, rng)
+    text_first = bool(rng.random() < config.p_next)
+    while True:
+        sequence = encode_turns(turns, tokenizer, config.eoc_weight, text_first)
+        scored = sum(weight > 0 for weight in sequence.loss_mask)
+        fits = len(sequence.tokens) <= config.length and scored <= config.max_answer_tokens
+        if fits or len(turns) == 1:
+            break
+        turns = turns[1:]  # long names: fewer supports
+    return pad(sequence, config.length, config.media, tokenizer.pad_id, f"Data set {config.name}")
+
+
+def _turns(config: DatasetConfig, pool: Pool, rng: np.random.Generator) -> tuple[Turn, ...]:
+    if config.kind == "episodes":
+        return _episode(config, pool, rng).turns
+    drawing = pool.any(rng)
+    if config.kind == "video":
+        clip, text = make_clip(drawing, pool.any(rng), config.frames, rng)
+        return (Turn((clip,), text, True, (drawing,)),)
+    return (Turn((drawing.image[None],), _description(drawing, rng), True, (drawing,)),)
+
+
+def _episode(config: DatasetConfig, pool: Pool, rng: np.random.Generator) -> Episode:
+    shares = np.array(list(config.families.values()))
+    family = list(config.families)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    turns = config.media // 2 if family == "same_different" else config.media
+    return make_episode(family, pool, rng, turns)
+
+
+def _description(drawing: Drawing, rng: np.random.Generator) -> str:
+    """A name in one of the languages, or a short description in English."""
+    name = drawing.names["en"]
+    forms = [f"{drawing.category}: {name}", f"a drawing of {name}"]
+    if drawing.colour:
+        forms.append(f"{name}, {drawing.colour}")
+    forms += [drawing.names[la] for la in NAME_LANGUAGES if la in drawing.names]
+    return forms[int(rng.integers(len(forms)))]

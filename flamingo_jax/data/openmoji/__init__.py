@@ -1,0 +1,1 @@
+"""OpenMoji drawings with their names, as a TensorFlow Datasets builder."""

@@ -1,0 +1,142 @@
+"""The main job: data, language model, vision encoder, Flamingo, evaluation, report.
+
+Each stage leaves its result in the work directory and is passed over, or resumed, if it is there.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flamingo_jax import config as configuration
+from flamingo_jax.checkpoints import smollm2
+from flamingo_jax.checkpoints.store import load_tree, save_tree
+from flamingo_jax.config import RunConfig
+from flamingo_jax.data.drawings import Drawing, load_drawings
+from flamingo_jax.data.mixture import make_iterator
+from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.errors import UserError
+from flamingo_jax.inference.features import FeatureCache
+from flamingo_jax.models.flamingo import FlamingoModel, gates, stack_layers
+from flamingo_jax.parallel.mesh import make_mesh, replicated
+from flamingo_jax.training.contrastive import pretrain
+from flamingo_jax.training.loop import train
+from flamingo_jax.training.optimizer import make_optimizer
+from flamingo_jax.training.provenance import timed, write_versions
+from flamingo_jax.training.source import Source
+from flamingo_jax.training.step import TrainState, make_step
+
+
+def run(config: RunConfig, folder: Path) -> None:
+    """Runs, resumes or passes over every stage of a run.
+
+    Args:
+      config: the whole configuration.
+      folder: the work directory; made if absent.
+
+    Raises:
+      UserError: the folder belongs to another config, or a stage cannot go on.
+      Interrupted: SIGINT or SIGTERM came; what was done is saved.
+    """
+    claim(config, folder)
+    clock = folder / "stages.json"
+    with timed(clock, "data"):
+        drawings = load_drawings(folder / "data")
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    with timed(clock, "vision"):
+        frozen = frozen_weights(config, folder, drawings, tokenizer)
+    with timed(clock, "flamingo"):
+        train_flamingo(config, folder, drawings, tokenizer, frozen)
+
+
+def claim(config: RunConfig, folder: Path) -> None:
+    """Makes the work directory, or checks that it belongs to this config.
+
+    Raises:
+      UserError: it holds a run of another config; the message says what differs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    if path.exists():
+        changed = configuration.differences(configuration.load(path), config)
+        if changed:
+            raise UserError(
+                f"{folder} holds a run of another config ({'; '.join(changed[:5])}): "
+                "choose another --workdir, or delete that one."
+            )
+        return
+    smollm2.write_tokenizer(smollm2.find_gguf(), folder / "tokenizer.json")
+    write_versions(folder / "versions.json")
+    configuration.save(config, path)
+
+
+def frozen_weights(
+    config: RunConfig, folder: Path, drawings: list[Drawing], tokenizer: Tokenizer
+) -> Any:
+    """The frozen collection: the language model's weights and the pretrained vision encoder's."""
+    if not (folder / "frozen").exists():
+        path = smollm2.find_gguf()
+        decoder, top, layers = smollm2.read_language_model(path)
+        if decoder != config.decoder:
+            raise UserError(f"config.decoder is not that of {path.name}, which is {decoder}.")
+        vision = pretrain(
+            config.vision_training,
+            config.vision,
+            drawings,
+            top["embedding"],
+            tokenizer,
+            folder / "vision",
+        )
+        language = {**top, **stack_layers(layers, config.model)}
+        save_tree(folder / "frozen", {"language": language, "vision": vision["params"]})
+    return load_tree(folder / "frozen")
+
+
+def feature_cache(model: FlamingoModel, frozen: Any) -> FeatureCache:
+    """Features from the frozen vision encoder."""
+    vision = {"frozen": {"vision": frozen["vision"]}}
+    encode = jax.jit(lambda vision, images: model.apply(vision, images, method="encode"))
+    return FeatureCache(lambda images: encode(vision, images))
+
+
+def train_flamingo(
+    config: RunConfig, folder: Path, drawings: list[Drawing], tokenizer: Tokenizer, frozen: Any
+) -> TrainState:
+    """Trains the resampler and the cross-attention, or goes on where the folder left off."""
+    model, mesh = FlamingoModel(config.model), make_mesh(config.mesh)
+    frozen = jax.device_put(frozen, replicated(mesh))
+    features = feature_cache(model, frozen)
+    stored = folder / "vision" / "features.npz"
+    if stored.exists():
+        features.load(stored)
+    features.store(drawing.image for drawing in drawings)
+    features.save(stored)
+    optimizer = make_optimizer(config.optimizer, config.loop.steps)
+    params = init_params(model, config)
+    state = TrainState(
+        step=np.zeros((), np.int32), params=params, opt_state=jax.jit(optimizer.init)(params)
+    )
+    sets = config.mixture.datasets
+    batches = make_iterator(config.mixture, drawings, tokenizer, config.seed, "train")
+    return train(
+        config.loop,
+        make_step(model, optimizer, {entry.name: entry.weight for entry in sets}, mesh),
+        jax.device_put(state, replicated(mesh)),
+        frozen,
+        Source(batches, features, {entry.name: entry.max_answer_tokens for entry in sets}),
+        folder,
+        lambda params: {"gates": gates(config.model, params)},
+    )
+
+
+def init_params(model: FlamingoModel, config: RunConfig) -> Any:
+    """Initial values of the new parameters, from the config's seed."""
+    size = config.vision.image_size
+    images = np.zeros((1, 1, 1, size, size, 3), np.uint8)
+    tokens = np.zeros((1, 2), np.int32)
+
+    def init(key: jax.Array) -> Any:
+        return model.init(key, tokens, images, np.ones_like(tokens), method="from_pixels")["params"]
+
+    return jax.jit(init)(jax.random.key(config.seed))
