@@ -11,9 +11,8 @@ from configs import openmoji
 def get_config() -> ml_collections.ConfigDict:
     """`openmoji.py` with fewer steps and smaller batches."""
     config = openmoji.get_config()
-    config.vision_training.steps = 6
-    config.vision_training.batch = 32
-    config.vision_training.save_every = 3
-    config.loop.steps = 6
-    config.loop.save_every = 3
+    config.update(
+        vision_training=dict(steps=6, batch=32, warmup_steps=2, save_every=3),
+        loop=dict(steps=6, save_every=3),
+    )
     return config

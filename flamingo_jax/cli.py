@@ -26,7 +26,7 @@ def run(main: Callable[[], None]) -> None:
         if len(arguments) > 1:
             _leave(f"Unexpected argument {arguments[1]!r}: options are written --name=value.", 1)
         logging.getLogger().setLevel(logging.WARNING)
-        absl_logging.set_verbosity(absl_logging.WARNING)
+        absl_logging.set_verbosity(absl_logging.ERROR)  # what libraries say; ours is on the root
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             main()

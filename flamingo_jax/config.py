@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_collections
+
 from flamingo_jax.data.mixture import MixtureConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.decoder import DecoderConfig
@@ -102,6 +104,8 @@ def differences(before: RunConfig, now: RunConfig) -> list[str]:
 
 
 def _build(kind: Any, values: Any, where: str) -> Any:
+    if isinstance(values, ml_collections.ConfigDict):
+        values = values.to_dict()
     if not isinstance(values, Mapping):
         raise UserError(f"Config field {where.rstrip('.')!r} holds fields, not {values!r}.")
     fields = {field.name: field for field in dataclasses.fields(kind)}

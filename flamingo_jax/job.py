@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flamingo_jax import config as configuration
@@ -115,7 +116,7 @@ def train_flamingo(
     optimizer = make_optimizer(config.optimizer, config.loop.steps)
     params = init_params(model, config)
     state = TrainState(
-        step=np.zeros((), np.int32), params=params, opt_state=jax.jit(optimizer.init)(params)
+        step=jnp.zeros((), jnp.int32), params=params, opt_state=jax.jit(optimizer.init)(params)
     )
     sets = config.mixture.datasets
     batches = make_iterator(config.mixture, drawings, tokenizer, config.seed, "train")

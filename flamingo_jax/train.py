@@ -1,4 +1,7 @@
-"""The main job: python -m flamingo_jax.train --config=configs/openmoji.py --workdir=runs/openmoji"""
+"""The main job.
+
+python -m flamingo_jax.train --config=configs/openmoji.py --workdir=runs/openmoji
+"""
 
 from pathlib import Path
 
@@ -7,9 +10,9 @@ from ml_collections import config_flags
 
 from flamingo_jax import cli
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file in configs/.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.")
-flags.mark_flags_as_required(["config", "workdir"])
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, a file in configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
+flags.mark_flag_as_required("config")
 
 
 def main() -> None:

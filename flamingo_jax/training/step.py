@@ -43,7 +43,7 @@ def dataset_loss(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs)
         inputs.at_BxA,
     )
     assert isinstance(logits, jax.Array)
-    return answer_loss(logits, inputs.targets_BxA, inputs.weights_BxA)
+    return answer_loss(logits, jnp.asarray(inputs.targets_BxA), jnp.asarray(inputs.weights_BxA))
 
 
 def make_step(
