@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+import types
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import flamingo_jax
-from flamingo_jax.checkpoints.store import StepStore, load_params
+from flamingo_jax import runs
+from flamingo_jax.checkpoints.store import StepStore, load_params, save_tree
 from flamingo_jax.errors import UserError
 from flamingo_jax.training.step import TrainState
+from tests.inference.conftest import build, quadrants, word_tokenizer
 
 
 def test_params_of_the_newest_readable_checkpoint(tmp_path):
@@ -27,6 +31,22 @@ def test_params_of_the_newest_readable_checkpoint(tmp_path):
     assert float(params["c"]) == 2
     assert set(params) == {"a", "c"}
     assert (tmp_path / "3").exists()
+
+
+def test_a_loaded_model_equals_the_saved_one(tmp_path, monkeypatch):
+    saved = build(0.5)
+    (tmp_path / "config.json").write_text("{}")
+    word_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    save_tree(tmp_path / "frozen", saved.variables["frozen"])
+    store = StepStore(tmp_path / "checkpoints")
+    params = saved.variables["params"]
+    store.save(1, TrainState(step=jnp.int32(1), params=params, opt_state=()), {})
+    store.close()
+    config = types.SimpleNamespace(model=saved.config)
+    monkeypatch.setattr(runs.configuration, "load", lambda path: config)
+    model = runs.load(tmp_path, features=quadrants)
+    chex.assert_trees_all_equal(model.weights, saved.weights)
+    assert model.tokenizer.encode("a<image>") == [3, 1]
 
 
 def test_no_checkpoint(tmp_path):

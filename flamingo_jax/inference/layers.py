@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
@@ -69,8 +70,7 @@ def unstack(config: FlamingoConfig, params: Any, frozen: Any) -> Weights:
     if below:
         layers += _layers(language["below"]["layers"], below)
     if whole:
-        stacked = jax.tree.map(_flat, language["groups"]["language"]["layers"])
-        layers += _layers(stacked, whole * every)
+        layers += _layers(language["groups"]["language"]["layers"], whole, every)
         for bridge in _layers(bridges["groups"]["xattn"], whole):
             before += [bridge] + [None] * (every - 1)
     if rest:
@@ -90,18 +90,15 @@ def unstack(config: FlamingoConfig, params: Any, frozen: Any) -> Weights:
     return dataclasses.replace(typed, vision=vision)
 
 
-def _flat(leaf: Any) -> Any:
-    """[groups, every, ...] -> [groups * every, ...]."""
-    return leaf.reshape(-1, *leaf.shape[2:])
-
-
-def _layers(stacked: Any, count: int) -> list[Any]:
-    return [_layer(stacked, i) for i in range(count)]
+def _layers(stacked: Any, *axes: int) -> list[Any]:
+    """The trees stacked in the leading axes, which have these lengths, in order."""
+    stacked = jax.tree.map(jnp.asarray, stacked)
+    return [_layer(stacked, index) for index in np.ndindex(*axes)]
 
 
 @jax.jit
-def _layer(stacked: Any, i: Array) -> Any:
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, i, keepdims=False), stacked)
+def _layer(stacked: Any, index: tuple[Array | int, ...]) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def forward(

@@ -29,7 +29,7 @@ class Tiny(NamedTuple):
 
 def tiny_config(alpha: float, dtype: str = "float32") -> FlamingoConfig:
     return FlamingoConfig(
-        vision=VisionConfig(image_size=SIZE),
+        vision=VisionConfig(SIZE, (4,), (2,), (8,), (1,), (2,), features=C),
         decoder=DecoderConfig(VOCAB, 16, 6, 4, 2, 4, 32),
         resampler=ResamplerConfig(16, 1, 4, 2, 8),
         xattn=CrossAttentionConfig(
@@ -46,7 +46,10 @@ def build(alpha: float, dtype: str = "float32") -> Tiny:
     features = draw.normal(size=(2, N, 1, P, C)).astype(np.float32)
     index = np.array([[0, 1, 1, 1, 2, 2, 2, 3], [0, 1, 1, 1, 1, 0, 0, 0]], np.int32)
     tokens = draw.integers(3, VOCAB, index.shape, dtype=np.int32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens, features, index)
+    images = np.zeros((2, N, 1, SIZE, SIZE, 3), np.uint8)
+    shapes = jax.eval_shape(
+        lambda key: model.init(key, tokens, images, index, method="from_pixels"), jax.random.key(0)
+    )
     variables = jax.tree_util.tree_map_with_path(
         lambda path, leaf: _initial(jax.tree_util.keystr(path), leaf.shape, draw, alpha), shapes
     )
@@ -112,12 +115,16 @@ def quadrants(images_MxHxWx3: np.ndarray) -> np.ndarray:
     return np.pad(blocks / 64 - 2, ((0, 0), (0, 0), (0, C - 3))).astype(np.float32)
 
 
-@pytest.fixture(scope="package")
-def tokenizer() -> Tokenizer:
+def word_tokenizer() -> tokenizers.Tokenizer:
     """Words a to h, and the three special tokens."""
     words = ["<|endoftext|>", "<image>", "<|endofchunk|>", *"abcdefgh"]
     model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "a")
-    inner = tokenizers.Tokenizer(model)
-    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    inner.add_special_tokens(words[:3])
-    return Tokenizer(inner)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(words[:3])
+    return tokenizer
+
+
+@pytest.fixture(scope="package")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(word_tokenizer())

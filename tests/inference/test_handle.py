@@ -1,12 +1,17 @@
 """The user's handle: prompts in, logits, texts, scores, gates and maps out."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from flamingo_jax.checkpoints import smollm2
+from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from flamingo_jax.inference.handle import Flamingo
-from flamingo_jax.models.flamingo import FlamingoModel
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, stack_layers
+from flamingo_jax.models.xattn import CrossAttentionConfig
 from tests.inference.conftest import SIZE, C, P, quadrants
 
 DRAW = np.random.default_rng(1)
@@ -109,3 +114,38 @@ def test_mistakes_are_told_in_one_sentence(handle, call, message):
     with pytest.raises(UserError, match=message) as caught:
         call(handle)
     assert "\n" not in str(caught.value)
+
+
+def test_pixels_go_through_the_models_own_encoder(handle, tiny, tokenizer):
+    own = Flamingo.from_variables(tiny.config, tiny.variables, tokenizer)
+    tokens = np.array([[0, *tokenizer.encode(PROMPTS[0])]])
+    images = np.stack(MEDIA[0])[None, :, None]
+    expected = jax.jit(
+        lambda *inputs: FlamingoModel(tiny.config).apply(*inputs, method="from_pixels")
+    )(tiny.variables, tokens, images, np.cumsum(tokens == 1, axis=1))
+    np.testing.assert_allclose(own.logits(PROMPTS[:1], MEDIA[:1])[0], expected[0], atol=2e-5)
+
+
+@pytest.mark.slow
+def test_smollm2_through_the_handle(tmp_path, tiny):
+    """The frozen language model behind closed gates still knows the capital of France."""
+    decoder, top, layers = smollm2.read_language_model(smollm2.find_gguf())
+    smollm2.write_tokenizer(smollm2.find_gguf(), tmp_path / "tokenizer.json")
+    config = FlamingoConfig(
+        vision=tiny.config.vision,
+        decoder=decoder,
+        resampler=dataclasses.replace(tiny.config.resampler, width=decoder.width),
+        xattn=CrossAttentionConfig(2, 16, first=12, every=6),
+    )
+    images = np.zeros((1, 1, 1, SIZE, SIZE, 3), np.uint8)
+    tokens = np.zeros((1, 2), np.int32)
+    model = FlamingoModel(config)
+    shapes = jax.eval_shape(
+        lambda key: model.init(key, tokens, images, tokens, method="from_pixels"), jax.random.key(0)
+    )
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes["params"])
+    frozen = {"language": {**top, **stack_layers(layers, config)}}
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
+    model = Flamingo.from_variables(config, {"params": params, "frozen": frozen}, tokenizer)
+    [text] = model.generate(["The capital of France is"], [[]], max_new_tokens=8)
+    assert text.startswith(" Paris")
