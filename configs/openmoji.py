@@ -162,4 +162,26 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.loop = dict(steps=300, log_every=1, save_every=50)
     config.mesh = dict(data=1)
+    config.evaluation = dict(
+        shots=(0, 1, 2, 4, 8, 16),
+        families=(
+            "instance_binding",
+            "category_binding",
+            "colour_binding",
+            "category",
+            "name",
+            "colour",
+            "same_different",
+        ),
+        episodes=50,
+        queries=4,
+        seed=0,
+        language_shots=8,
+        gallery_shots=4,
+        batch=4,
+        tokens=384,
+        media=48,
+        logits=192,
+        targets=768,
+    )
     return config

@@ -14,5 +14,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.update(
         vision_training=dict(steps=6, batch=32, warmup_steps=2, save_every=3),
         loop=dict(steps=6, save_every=3),
+        evaluation=dict(episodes=2, queries=2),
     )
     return config

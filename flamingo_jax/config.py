@@ -16,6 +16,7 @@ import ml_collections
 
 from flamingo_jax.data.mixture import MixtureConfig
 from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.models.decoder import DecoderConfig
 from flamingo_jax.models.flamingo import FlamingoConfig
 from flamingo_jax.models.nfnet import VisionConfig
@@ -43,6 +44,7 @@ class RunConfig:
       optimizer: AdamW over the new parameters.
       loop: steps and intervals.
       mesh: devices.
+      evaluation: few-shot benchmarks.
     """
 
     seed: int
@@ -56,6 +58,7 @@ class RunConfig:
     optimizer: OptimizerConfig
     loop: LoopConfig
     mesh: MeshConfig
+    evaluation: EvaluationConfig
 
     @property
     def model(self) -> FlamingoConfig:

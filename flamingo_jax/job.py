@@ -3,6 +3,7 @@
 Each stage leaves its result in the work directory and is passed over, or resumed, if it is there.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from flamingo_jax.data.drawings import Drawing, load_drawings
 from flamingo_jax.data.mixture import make_iterator
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation.page import write_report
+from flamingo_jax.evaluation.run import evaluate, write_results
+from flamingo_jax.evaluation.table import summary
 from flamingo_jax.inference.features import FeatureCache
 from flamingo_jax.models.flamingo import FlamingoModel, gates, stack_layers
 from flamingo_jax.parallel.mesh import make_mesh, replicated
+from flamingo_jax.runs import load
 from flamingo_jax.training.contrastive import pretrain
 from flamingo_jax.training.loop import train
 from flamingo_jax.training.optimizer import make_optimizer
@@ -47,8 +52,15 @@ def run(config: RunConfig, folder: Path) -> None:
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     with timed(clock, "vision"):
         frozen = frozen_weights(config, folder, drawings, tokenizer)
+    features = feature_cache(config, folder, drawings, frozen)
     with timed(clock, "flamingo"):
-        train_flamingo(config, folder, drawings, tokenizer, frozen)
+        train_flamingo(config, folder, drawings, tokenizer, frozen, features)
+    if not (folder / "results.json").exists():
+        with timed(clock, "evaluation"):
+            found = evaluate(load(folder, features=features), drawings, config.evaluation, "test")
+            write_results(folder, found, "test")
+    print(summary(json.loads((folder / "results.json").read_text(encoding="utf-8"))))
+    print(f"Report: {write_report(folder)}")
 
 
 def claim(config: RunConfig, folder: Path) -> None:
@@ -94,25 +106,33 @@ def frozen_weights(
     return load_tree(folder / "frozen")
 
 
-def feature_cache(model: FlamingoModel, frozen: Any) -> FeatureCache:
-    """Features from the frozen vision encoder."""
-    vision = {"frozen": {"vision": frozen["vision"]}}
+def feature_cache(
+    config: RunConfig, folder: Path, drawings: list[Drawing], frozen: Any
+) -> FeatureCache:
+    """Features from the frozen vision encoder; those of the drawings themselves are on disk."""
+    model = FlamingoModel(config.model)
+    vision = jax.device_put({"frozen": {"vision": frozen["vision"]}})
     encode = jax.jit(lambda vision, images: model.apply(vision, images, method="encode"))
-    return FeatureCache(lambda images: encode(vision, images))
+    cache = FeatureCache(lambda images: encode(vision, images))
+    stored = folder / "vision" / "features.npz"
+    if stored.exists():
+        cache.load(stored)
+    cache.store(drawing.image for drawing in drawings)
+    cache.save(stored)
+    return cache
 
 
 def train_flamingo(
-    config: RunConfig, folder: Path, drawings: list[Drawing], tokenizer: Tokenizer, frozen: Any
+    config: RunConfig,
+    folder: Path,
+    drawings: list[Drawing],
+    tokenizer: Tokenizer,
+    frozen: Any,
+    features: FeatureCache,
 ) -> TrainState:
     """Trains the resampler and the cross-attention, or goes on where the folder left off."""
     model, mesh = FlamingoModel(config.model), make_mesh(config.mesh)
     frozen = jax.device_put(frozen, replicated(mesh))
-    features = feature_cache(model, frozen)
-    stored = folder / "vision" / "features.npz"
-    if stored.exists():
-        features.load(stored)
-    features.store(drawing.image for drawing in drawings)
-    features.save(stored)
     optimizer = make_optimizer(config.optimizer, config.loop.steps)
     params = init_params(model, config)
     state = TrainState(

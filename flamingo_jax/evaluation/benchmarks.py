@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from flamingo_jax.data.drawings import Drawing
-from flamingo_jax.data.tasks import Turn, make_episode
-from flamingo_jax.data.tokenizer import END_OF_CHUNK, IMAGE, Tokenizer
+from flamingo_jax.data.sequences import PROMPT, encode_turns, last_media
+from flamingo_jax.data.tasks import Pool, Turn, make_episode
+from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.evaluation.tree import Request
 
 BINDING = ("instance_binding", "category_binding", "colour_binding")
@@ -34,6 +34,7 @@ class Case:
       supports: as many turns as the largest number of shots.
       queries: turns asked after any number of supports.
       candidates: answers to choose among, the same for all queries.
+      language: of the answers of the family `name`, else None.
     """
 
     family: str
@@ -41,27 +42,24 @@ class Case:
     supports: tuple[Turn, ...]
     queries: tuple[Turn, ...]
     candidates: tuple[str, ...]
+    language: str | None = None
 
 
 def draw_cases(
-    family: str, drawings: Sequence[Drawing], shots: int, queries: int, episodes: int, seed: int
+    family: str, pool: Pool, shots: int, queries: int, episodes: int, seed: int
 ) -> list[Case]:
     """Draws episodes; those of a family depend on the seed and the drawings alone."""
-    return [
-        _draw_case(family, number, drawings, shots, queries, seed) for number in range(episodes)
-    ]
+    return [_draw_case(family, pool, shots, queries, seed, number) for number in range(episodes)]
 
 
-def _draw_case(
-    family: str, number: int, drawings: Sequence[Drawing], shots: int, queries: int, seed: int
-) -> Case:
+def _draw_case(family: str, pool: Pool, shots: int, queries: int, seed: int, number: int) -> Case:
     rng = np.random.default_rng([seed, zlib.crc32(family.encode()), number])
-    episode = make_episode(family, drawings, rng, shots + queries)
+    episode = make_episode(family, pool, rng, shots + queries)
     supports, asked = episode.turns[:shots], episode.turns[shots:]
     if family in BINDING:
         supports = both_first(supports)
     candidates = merge_candidates([turn.answer for turn in asked], episode.candidates)
-    return Case(family, number, supports, asked, candidates)
+    return Case(family, number, supports, asked, candidates, episode.language)
 
 
 def both_first(supports: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -99,35 +97,27 @@ class MediaTable:
         return dict(enumerate(self._features(np.stack(self._media)), start=1))
 
 
-def text_of(turn: Turn, shown: str | None = None) -> str:
-    """A turn's text before its answer; `shown` stands in for each `<image>`."""
-    return (IMAGE if shown is None else shown) * len(turn.media) + "Output:"
-
-
 def make_requests(
     case: Case, shots: int, tokenizer: Tokenizer, key: Callable[[np.ndarray], int]
 ) -> list[Request]:
     """The prompts of one episode at one number of shots, one for each query."""
-    tokens, seen = [tokenizer.bos_id], [0]
-
-    def turn_tokens(turn: Turn, text: str) -> tuple[list[int], list[int]]:
-        ids = tokenizer.encode(text)
-        keys = [key(medium) for medium in turn.media]
-        # φ of arXiv:2204.14198, §2.3: a token sees the last medium at or before it.
-        count = np.cumsum(np.array(ids) == tokenizer.image_id)
-        return ids, [keys[n - 1] for n in count]
-
-    for turn in case.supports[:shots]:
-        ids, keys = turn_tokens(turn, f"{text_of(turn)} {turn.answer}{END_OF_CHUNK}")
-        tokens += ids
-        seen += keys
-    answers = tuple(tuple(tokenizer.encode(f" {text}")) for text in case.candidates)
+    before = encode_turns(case.supports[:shots], tokenizer)
+    shown = [key(medium) for medium in before.media]
+    answers = encode_answers(case, tokenizer)
     requests = []
     for query in case.queries:
-        ids, keys = turn_tokens(query, text_of(query))
+        images = [tokenizer.image_id] * len(query.media)
+        tokens = (*before.tokens, *images, *tokenizer.encode(PROMPT))
+        keys = [0, *shown, *(key(medium) for medium in query.media)]
+        seen = tuple(keys[index] for index in last_media(tokens, tokenizer.image_id))
         gold = case.candidates.index(query.answer)
-        requests.append(Request((*tokens, *ids), (*seen, *keys), answers, gold))
+        requests.append(Request(tokens, seen, answers, gold))
     return requests
+
+
+def encode_answers(case: Case, tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """Token ids of the candidates as they follow the prompt."""
+    return tuple(tuple(tokenizer.encode(f" {text}")) for text in case.candidates)
 
 
 def blanked(groups: Iterable[Sequence[Request]]) -> list[list[Request]]:

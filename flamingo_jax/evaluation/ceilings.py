@@ -4,13 +4,14 @@ A figure below the first says that the bridge loses what the vision encoder sees
 second, that it does not reach what the language model could do with a perfect description.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from flamingo_jax.data.sequences import PROMPT
 from flamingo_jax.data.tasks import Turn
 from flamingo_jax.data.tokenizer import END_OF_CHUNK, Tokenizer
-from flamingo_jax.evaluation.benchmarks import Case, text_of
+from flamingo_jax.evaluation.benchmarks import Case, encode_answers
 from flamingo_jax.evaluation.tree import Request
 
 
@@ -47,32 +48,23 @@ def nearest_class_means(
     return right
 
 
-def named_requests(
-    case: Case, shots: int, tokenizer: Tokenizer, name: Callable[[Turn], str]
-) -> list[Request]:
-    """The prompts with each drawing's name where its image stood, and no media.
+def named_requests(case: Case, shots: int, tokenizer: Tokenizer) -> list[Request]:
+    """The prompts with each drawing's English name where its image stood, and no media.
 
     Args:
       case: an episode of one image a turn.
       shots: supports used.
       tokenizer: of the model.
-      name: English name of the drawing that a turn shows.
     """
-    before = "".join(
-        f"{text_of(turn, name(turn) + ' ')} {turn.answer}{END_OF_CHUNK}"
-        for turn in case.supports[:shots]
-    )
-    answers = tuple(tuple(tokenizer.encode(f" {text}")) for text in case.candidates)
-    requests: Sequence[Request] = [
-        Request(
-            tokens := (
-                tokenizer.bos_id,
-                *tokenizer.encode(before + text_of(query, f"{name(query)} ")),
-            ),
-            (0,) * len(tokens),
-            answers,
-            case.candidates.index(query.answer),
-        )
-        for query in case.queries
-    ]
-    return list(requests)
+
+    def asked(turn: Turn) -> str:
+        return f"{turn.drawings[0].names['en']} {PROMPT}"
+
+    before = "".join(f"{asked(t)} {t.answer}{END_OF_CHUNK}" for t in case.supports[:shots])
+    answers = encode_answers(case, tokenizer)
+    requests = []
+    for query in case.queries:
+        tokens = (tokenizer.bos_id, *tokenizer.encode(before + asked(query)))
+        gold = case.candidates.index(query.answer)
+        requests.append(Request(tokens, (0,) * len(tokens), answers, gold))
+    return requests

@@ -6,7 +6,7 @@ V vocabulary.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -43,34 +43,61 @@ class Scored:
         return int(np.argmax(self.log_probs))
 
 
+class MediaLatents:
+    """The resampler's output for media by key; that of the last call is kept."""
+
+    def __init__(self, handle: Flamingo, features: Mapping[int, np.ndarray]) -> None:
+        """`features`: features_FxPxC float32 of each medium's key."""
+        self._config = handle.config
+        self._resampler = handle.weights.resampler
+        self._features = features
+        self._kept: dict[int, np.ndarray] = {}
+
+    def __call__(self, keys: Sequence[Sequence[int]], batch: int, media: int) -> np.ndarray:
+        """Latents of the keys of each row, padded to [B = batch, N = media, R, D]."""
+        self._keep(dict.fromkeys(key for row in keys for key in row))
+        size = self._config.resampler
+        shape = (batch, media, size.num_latents, size.width)
+        latents = np.zeros(shape, jnp.dtype(self._config.dtype))
+        for b, row in enumerate(keys):
+            for slot, key in enumerate(row):
+                latents[b, slot] = self._kept[key]
+        return latents
+
+    def _keep(self, wanted: Iterable[int]) -> None:
+        wanted = list(wanted)
+        kept = {key: self._kept[key] for key in wanted if key in self._kept}
+        new = [key for key in wanted if key not in kept]
+        for start in range(0, len(new), _MEDIA_CHUNK):
+            part = new[start : start + _MEDIA_CHUNK]
+            chunk = np.stack([self._features[key] for key in part])
+            chunk = np.pad(chunk, [(0, _MEDIA_CHUNK - len(part)), (0, 0), (0, 0), (0, 0)])
+            found = np.asarray(resample(self._config, self._resampler, chunk))
+            kept.update(zip(part, found, strict=False))
+        self._kept = kept
+
+
 class Scorer:
     """Scores requests with a loaded model."""
 
     def __init__(self, handle: Flamingo, limits: Limits, batch: int) -> None:
         """`limits`: of a tree. `batch`: B, trees run at once."""
-        self._config = handle.config
-        # With its gates shut the model is the frozen language model, bit for bit.
-        alone = handle.with_gates(0.0, 0.0)
-        self._weights = {False: handle.weights, True: alone.weights}
+        self._config, self._weights = handle.config, handle.weights
         self._end = handle.tokenizer.eoc_id
         self._limits = limits
         self._batch = batch
-        self._latents: dict[int, np.ndarray] = {}
 
     def __call__(
         self,
         groups: Sequence[Sequence[Request]],
-        features: Mapping[int, np.ndarray],
-        *,
-        alone: bool = False,
+        latents: MediaLatents,
         title: str | None = None,
     ) -> list[Scored]:
         """Scores requests in order.
 
         Args:
           groups: requests that share much, such as those of an episode.
-          features: features_FxPxC float32 of each medium's key.
-          alone: close all gates, which leaves the frozen language model.
+          latents: of the media.
           title: of the progress bar; None for no bar.
 
         Raises:
@@ -78,47 +105,22 @@ class Scorer:
         """
         trees, placed = pack(groups, self._limits, self._end)
         log_probs, best = [], []
-        self._latents = {}
         starts = range(0, len(trees), self._batch)
         for start in tqdm(starts, title, unit="batch", disable=title is None, leave=False):
             packed = to_arrays(trees[start : start + self._batch], self._limits)
-            scored, greedy = self._run(packed, features, alone)
+            scored, greedy = self._run(packed, latents)
             log_probs.extend(np.asarray(scored))
             best.extend(np.asarray(greedy))
         return [_read(place, log_probs[tree], best[tree]) for tree, place in placed]
 
-    def _run(
-        self, packed: PackedTrees, features: Mapping[int, np.ndarray], alone: bool
-    ) -> tuple[Array, Array]:
-        media_BxNxRxD = self._media(packed.media_keys, features)
+    def _run(self, packed: PackedTrees, latents: MediaLatents) -> tuple[Array, Array]:
+        media_BxNxRxD = latents(packed.media_keys, self._batch, self._limits.media)
         arrays = [
             np.pad(array, [(0, self._batch - len(array))] + [(0, 0)] * (array.ndim - 1))
             for name, array in vars(packed).items()
             if name != "media_keys"
         ]
-        return _score_trees(self._config, self._weights[alone], media_BxNxRxD, *arrays)
-
-    def _media(
-        self, keys: Sequence[Sequence[int]], features: Mapping[int, np.ndarray]
-    ) -> np.ndarray:
-        """Latents of the keys of each tree, [B, N, R, D]; those of the last batch are reused."""
-        wanted = dict.fromkeys(key for row in keys for key in row)
-        kept = {key: self._latents[key] for key in wanted if key in self._latents}
-        new = [key for key in wanted if key not in kept]
-        for start in range(0, len(new), _MEDIA_CHUNK):
-            part = new[start : start + _MEDIA_CHUNK]
-            chunk = np.stack([features[key] for key in part])
-            chunk = np.pad(chunk, [(0, _MEDIA_CHUNK - len(part)), (0, 0), (0, 0), (0, 0)])
-            latents = np.asarray(resample(self._config, self._weights[False].resampler, chunk))
-            kept.update(zip(part, latents, strict=False))
-        self._latents = kept
-        size = self._config.resampler
-        shape = (self._batch, self._limits.media, size.num_latents, size.width)
-        media = np.zeros(shape, jnp.dtype(self._config.dtype))
-        for b, row in enumerate(keys):
-            for slot, key in enumerate(row):
-                media[b, slot] = kept[key]
-        return media
+        return _score_trees(self._config, self._weights, media_BxNxRxD, *arrays)
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -35,7 +35,8 @@ class VisionConfig:
       bottleneck: hidden channels of a block as a share of its output channels.
       group_width: channels of a group in the 3x3 convolutions; None for one group.
       se_ratio: hidden channels of squeeze-excite as a share of the block's output channels.
-      alpha: scale of the residual branch, h + alpha * f(h / beta).
+      alpha: scale of the residual branch, h + alpha * gain * f(h / beta); 0.2 in NFNet-F.
+      gain_init: initial SkipInit gain; 0 in NFNet-F, which a short run has no time to raise.
       features: C, channels of the last 1x1 convolution.
     """
 
@@ -43,12 +44,13 @@ class VisionConfig:
     stem: tuple[int, ...] = (24, 48)
     stem_strides: tuple[int, ...] = (2, 2)
     widths: tuple[int, ...] = (64, 128, 256)
-    depths: tuple[int, ...] = (1, 2, 2)
+    depths: tuple[int, ...] = (1, 1, 2)
     strides: tuple[int, ...] = (1, 2, 2)
     bottleneck: float = 0.5
     group_width: int | None = None
     se_ratio: float = 0.5
-    alpha: float = 0.2
+    alpha: float = 1.0
+    gain_init: float = 1.0
     features: int = 256
 
 
@@ -143,7 +145,7 @@ class Block(nn.Module):
         y = ScaledWSConv(self.channels, dtype=self.dtype, name="conv_3")(activation(y))
         se_hidden = int(self.channels * cfg.se_ratio)
         y = SqueezeExcite(se_hidden, self.dtype, name="squeeze_excite")(y)
-        skip_gain = self.param("skip_gain", nn.initializers.zeros, ())
+        skip_gain = self.param("skip_gain", nn.initializers.constant(cfg.gain_init), ())
         return shortcut + cfg.alpha * skip_gain.astype(self.dtype) * y
 
 
@@ -195,6 +197,7 @@ class VisionEncoder(nn.Module):
         mean = self.param("feature_mean_C", nn.initializers.zeros, channels)
         scale = self.param("feature_scale_C", nn.initializers.ones, channels)
         features_MxPxC = grid.reshape(grid.shape[0], -1, grid.shape[-1]).astype(jnp.float32)
+        mean, scale = jax.lax.stop_gradient((mean, scale))
         return (features_MxPxC - mean) / scale
 
 

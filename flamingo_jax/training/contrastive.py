@@ -118,11 +118,11 @@ def pretrain(
     pairs = Pairs(drawings, config.batch, config.other_language, config.with_group, config.seed)
     model = ContrastiveModel(vision, config.towers)
     optimizer = make_optimizer(config)
-    state = init_state(model, optimizer, config.seed, embedding_VxD.shape[1])
+    train = np.stack([drawing.image for drawing in one_for_each_base(drawings, "train")])
+    state = init_state(model, optimizer, config.seed, train, embedding_VxD.shape[1])
     step_fn = make_step(model, optimizer, config)
     state = _run(config, step_fn, state, lambda step: _inputs(pairs, texts, step), folder)
-    train = [drawing.image for drawing in one_for_each_base(drawings, "train")]
-    encoder = freeze(vision, state.average, np.stack(train))
+    encoder = freeze(vision, state.average, train)
     results = measure(model, state.average, encoder, drawings, texts)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     save_tree(finished, encoder)
@@ -147,12 +147,28 @@ def make_optimizer(config: VisionTrainingConfig) -> optax.GradientTransformation
 
 
 def init_state(
-    model: ContrastiveModel, optimizer: optax.GradientTransformation, seed: int, width: int
+    model: ContrastiveModel,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    images: np.ndarray,
+    width: int,
 ) -> VisionState:
-    """The state before the first step; `width` is that of the texts' vectors."""
-    size = model.vision.image_size
-    images, texts = jnp.zeros((1, size, size, 3), jnp.uint8), jnp.ones((1, width))
-    params = jax.jit(model.init)(jax.random.key(seed), images, texts)["params"]
+    """The state before the first step.
+
+    The features start out standardised: without that all images are embedded at nearly the same
+    point, since the last activation is mostly positive, and the first hundreds of steps are lost.
+
+    Args:
+      model: both towers.
+      optimizer: from `make_optimizer`.
+      seed: of the initial values.
+      images: uint8 [M, H, W, 3] to measure the features on.
+      width: D of the texts' vectors.
+    """
+    texts = jnp.ones((1, width))
+    params = jax.jit(model.init)(jax.random.key(seed), images[:1], texts)["params"]
+    encoder = freeze(model.vision, params, images)["params"]
+    params = {**params, "image": {**params["image"], "encoder": encoder}}
     average = jax.tree.map(jnp.copy, params)
     return VisionState(jnp.zeros((), jnp.int32), params, optimizer.init(params), average)
 
@@ -203,8 +219,12 @@ def freeze(vision: VisionConfig, params: Any, images: np.ndarray) -> Any:
     """
     encoder = params["image"]["encoder"]
     features = in_batches(jax.jit(VisionEncoder(vision).apply), {"params": encoder}, images)
-    mean_C, std_C = features.mean(axis=(0, 1)), features.std(axis=(0, 1))
-    statistics = {"feature_mean_C": jnp.array(mean_C), "feature_scale_C": jnp.array(std_C + 1e-6)}
+    mean_C, std_C = features.mean(axis=(0, 1)), features.std(axis=(0, 1)) + 1e-6
+    before_mean_C, before_scale_C = encoder["feature_mean_C"], encoder["feature_scale_C"]
+    statistics = {
+        "feature_mean_C": before_mean_C + mean_C * before_scale_C,
+        "feature_scale_C": before_scale_C * std_C,
+    }
     return {"params": {**encoder, **statistics}}
 
 

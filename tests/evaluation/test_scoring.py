@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from flamingo_jax.evaluation.scoring import Scorer
+from flamingo_jax.evaluation.scoring import MediaLatents, Scorer
 from flamingo_jax.evaluation.tree import Limits, Request, scored_tokens
 from tests.evaluation.test_tree import random_requests
 from tests.evaluation.tiny import END, random_features, tiny_apply, tiny_handle, tiny_variables
@@ -46,8 +46,10 @@ def expected(request: Request, features, alone: bool) -> tuple[list[float], bool
 def test_packed_scores_equal_those_of_prompts_run_alone(alone):
     features = random_features(KEYS)
     groups = [random_requests(0, 4), random_requests(1, 3)]
-    scorer = Scorer(tiny_handle(), LIMITS, batch=2)
-    scored = scorer(groups, features, alone=alone)
+    handle = tiny_handle()
+    if alone:
+        handle = handle.with_gates(0.0, 0.0)
+    scored = Scorer(handle, LIMITS, batch=2)(groups, MediaLatents(handle, features))
     for request, found in zip([*groups[0], *groups[1]], scored, strict=True):
         sums, exact = expected(request, features, alone)
         np.testing.assert_allclose(found.log_probs, sums, atol=1e-4)
@@ -70,6 +72,6 @@ def test_exact_match_is_greedy_decoding():
     handle = tiny_handle()
     # What comes next greedily plays the end of chunk.
     handle.tokenizer.eoc_id = int(next_logits(ids, seen, features).argmax())
-    first, second = Scorer(handle, LIMITS, 1)([requests], features)
+    first, second = Scorer(handle, LIMITS, 1)([requests], MediaLatents(handle, features))
     assert (first.exact, second.exact) == (True, False)
     assert first.choice == second.choice == 0
