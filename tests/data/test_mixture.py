@@ -1,0 +1,83 @@
+"""The mixture: shapes, the same for a seed, and a place that can be gone back to."""
+
+import json
+
+import chex
+import numpy as np
+import pytest
+
+from flamingo_jax.data.drawings import Drawing
+from flamingo_jax.data.mixture import DatasetConfig, Mixture, MixtureConfig, make_iterator
+from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.errors import UserError
+
+SHARES = {"category": 0.5, "instance_binding": 0.4, "same_different": 0.1}
+CONFIG = MixtureConfig(
+    (
+        DatasetConfig("episodes", "episodes", 3, 1.0, 48, 6, 24, families=SHARES, p_next=0.5),
+        DatasetConfig("names", "episodes", 2, 1.0, 72, 6, 32, families={"name": 1.0}),
+        DatasetConfig("pairs", "pairs", 2, 0.5, 32, 1, 24),
+        DatasetConfig("video", "video", 2, 0.5, 32, 1, 24, frames=4),
+    )
+)
+
+
+@pytest.fixture
+def mixture(drawings: list[Drawing], tokenizer: Tokenizer) -> Mixture:
+    return make_iterator(CONFIG, drawings, tokenizer, seed=3)
+
+
+def same(a, b) -> bool:
+    return all(
+        np.array_equal(getattr(a[name], field), getattr(b[name], field))
+        for name in a
+        for field in ("tokens_BxT", "loss_mask_BxT", "images_BxNxFxHxWx3", "media_index_BxT")
+    )
+
+
+def test_shapes(mixture: Mixture) -> None:
+    batches = next(mixture)
+    for config in CONFIG.datasets:
+        batch = batches[config.name]
+        B, T, N, F = config.batch_size, config.length, config.media, config.frames
+        chex.assert_shape([batch.tokens_BxT, batch.media_index_BxT, batch.loss_mask_BxT], (B, T))
+        chex.assert_shape(batch.images_BxNxFxHxWx3, (B, N, F, 64, 64, 3))
+        assert batch.tokens_BxT.dtype == np.int32
+        assert (batch.loss_mask_BxT > 0).sum(1).max() <= config.max_answer_tokens
+
+
+def test_deterministic_from_the_seed(
+    mixture: Mixture, drawings: list[Drawing], tokenizer: Tokenizer
+) -> None:
+    again = make_iterator(CONFIG, drawings, tokenizer, seed=3)
+    other = make_iterator(CONFIG, drawings, tokenizer, seed=4)
+    first = next(mixture)
+    assert same(first, next(again))
+    assert not same(first, next(other))
+    assert not same(first, next(mixture))
+
+
+def test_place_is_plain_json_and_can_be_gone_back_to(mixture: Mixture) -> None:
+    next(mixture)
+    place = json.loads(json.dumps(mixture.get_state()))
+    expected = [next(mixture) for _ in range(2)]
+    mixture.set_state(place)
+    assert all(same(batch, next(mixture)) for batch in expected)
+
+
+def test_long_sequences_lose_supports_and_one_that_cannot_fit_says_so(
+    drawings: list[Drawing], tokenizer: Tokenizer
+) -> None:
+    names = DatasetConfig("names", "episodes", 4, 1.0, 30, 6, 32, families={"name": 1.0})
+    batch = next(make_iterator(MixtureConfig((names,)), drawings, tokenizer, 0))["names"]
+    assert batch.tokens_BxT.shape == (4, 30)
+    short = DatasetConfig("pairs", "pairs", 1, 1.0, 4, 1, 24)
+    with pytest.raises(UserError, match=r"pairs: a sequence has \d+ tokens: raise length from 4"):
+        next(make_iterator(MixtureConfig((short,)), drawings, tokenizer, 0))
+
+
+def test_unknown_family_and_kind() -> None:
+    with pytest.raises(UserError, match="no family 'nam'"):
+        DatasetConfig("x", "episodes", 1, 1.0, 8, 1, 4, families={"nam": 1.0})
+    with pytest.raises(UserError, match="kind is episodes, pairs or video"):
+        DatasetConfig("x", "episode", 1, 1.0, 8, 1, 4)
