@@ -44,14 +44,11 @@ class Vocabulary:
 
     def chance(self, language: str) -> float:
         """Share of names, of each language in equal parts, that count as being in this one."""
-        return float(
-            np.mean(
-                [
-                    np.mean([self.has(name, language) for name in names if name] or [0.0])
-                    for names in self._names.values()
-                ]
-            )
-        )
+        shares = [
+            np.mean([self.has(name, language) for name in names if name] or [0.0])
+            for names in self._names.values()
+        ]
+        return float(np.mean(shares))
 
 
 def _words(text: str) -> list[str]:

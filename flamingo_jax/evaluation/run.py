@@ -53,15 +53,15 @@ class EvaluationConfig:
 
     shots: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
     families: tuple[str, ...] = FAMILIES
-    episodes: int = 50
-    queries: int = 4
+    episodes: int = 34
+    queries: int = 6
     seed: int = 0
     language_shots: int = 8
     gallery_shots: int = 4
-    batch: int = 4
-    tokens: int = 384
+    batch: int = 2
+    tokens: int = 448
     media: int = 48
-    logits: int = 192
+    logits: int = 224
     targets: int = 768
 
     def __post_init__(self) -> None:
@@ -115,12 +115,13 @@ def evaluate(
         functools.partial(encode, handle.config, handle.weights.vision)
     )
     run = _Run(handle, features, config, progress)
+    vocabulary = Vocabulary(drawings)
     rows, gallery = [], []
     for family in config.families:
         cases = draw_cases(
             family, pool, max(config.shots), config.queries, config.episodes, config.seed
         )
-        found, examples = run.family(family, cases, Vocabulary(drawings))
+        found, examples = run.family(family, cases, vocabulary)
         rows += found
         gallery += examples
     return Evaluation(rows, gallery, attention_examples(handle, pool, config.seed))
@@ -162,7 +163,7 @@ class _Run:
                 gallery = gallery_examples(cases, self._at_gallery(scored), self._gallery_shots())
             if family == "name" and self._config.language_shots in shots:
                 rows.append(self._language(images, cases, asked, latents, vocabulary))
-        if family in BINDING:
+        if family in BINDING and max(shots) > 0:
             rows += self._ceilings(family, cases, latents, table, features)
         return rows, gallery
 
@@ -179,16 +180,13 @@ class _Run:
     def _figures(
         self, family: str, images: str, groups: list[list[Request]], scored: np.ndarray
     ) -> list[Row]:
-        gold = np.array([[request.gold for request in group] for group in groups])
-        gold = gold.reshape(scored.shape)
-        choice = np.vectorize(lambda cell: cell.choice, otypes=[int])(scored)
+        right = right_choices(groups, scored)
         exact = np.vectorize(lambda cell: cell.exact, otypes=[bool])(scored)
         chance = 1 / len(groups[0][0].candidates)
         rows = []
-        for i, shots in enumerate(self._config.shots):
-            right = (choice == gold)[:, i]
-            rows.append(self._row(family, shots, "log_likelihood", right, images, chance))
-            rows.append(self._row(family, shots, "exact_match", exact[:, i], images, 0.0))
+        for i, k in enumerate(self._config.shots):
+            rows.append(self._row(family, k, "log_likelihood", right[:, i], images, chance))
+            rows.append(self._row(family, k, "exact_match", exact[:, i], images, 0.0))
         return rows
 
     def _row(
@@ -229,28 +227,21 @@ class _Run:
         table: MediaTable,
         features: dict[int, np.ndarray],
     ) -> list[Row]:
-        rows = []
+        """Rows of what could be reached; without supports there is nothing to reach."""
         shots = [k for k in self._config.shots if k]
         tokenizer = self._handles["true"].tokenizer
         groups = [[r for k in shots for r in named_requests(case, k, tokenizer)] for case in cases]
-        if shots:
-            scored = self._score("none", groups, latents, f"{family}, names as text")
-            named = self._figures_at(family, shots, groups, scored)
-            rows += named
-        for k in shots:
+        named = right_choices(
+            groups, self._score("none", groups, latents, f"{family}, names as text")
+        )
+        rows = []
+        for i, k in enumerate(shots):
             right = [nearest_class_means(case, k, table.key, features) for case in cases]
-            rows.append(self._row(family, k, "ceiling_class_means", right, "true", 0.5))
+            rows += [
+                self._row(family, k, "ceiling_names_as_text", named[:, i], "none", 0.5),
+                self._row(family, k, "ceiling_class_means", right, "true", 0.5),
+            ]
         return rows
-
-    def _figures_at(
-        self, family: str, shots: list[int], groups: list[list[Request]], scored: np.ndarray
-    ) -> list[Row]:
-        gold = np.array([[r.gold for r in group] for group in groups]).reshape(scored.shape)
-        choice = np.vectorize(lambda cell: cell.choice, otypes=[int])(scored)
-        return [
-            self._row(family, k, "ceiling_names_as_text", (choice == gold)[:, i], "none", 0.5)
-            for i, k in enumerate(shots)
-        ]
 
     def _gallery_shots(self) -> int:
         """The most shots at or below the config's; else the fewest there are."""
@@ -259,6 +250,13 @@ class _Run:
 
     def _at_gallery(self, scored: np.ndarray) -> list[list[Scored]]:
         return scored[:, self._config.shots.index(self._gallery_shots())].tolist()
+
+
+def right_choices(groups: Sequence[Sequence[Request]], scored: np.ndarray) -> np.ndarray:
+    """Whether the right answer is the most probable one, bool of the shape of `scored`."""
+    gold = np.array([[request.gold for request in group] for group in groups])
+    choice = np.vectorize(lambda cell: cell.choice, otypes=[int])(scored)
+    return choice == gold.reshape(scored.shape)
 
 
 def write_results(folder: Path, found: Evaluation, split: str) -> None:
