@@ -5,10 +5,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 # Before TensorFlow Datasets is imported: it needs no TensorFlow here and should not look for one.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# Compiling a step takes a minute or more on a CPU: keep the programs between runs.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "flamingo_jax" / "compiled")
+)
 
 from absl import app
 from absl import logging as absl_logging

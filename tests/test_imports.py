@@ -1,0 +1,51 @@
+"""Imports go one way: entry points, then the rooms that act, then models, data, parallel."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import flamingo_jax
+
+PACKAGE = Path(flamingo_jax.__file__).parent
+LOWER = ("models", "data", "parallel")
+UPPER = ("training", "inference", "evaluation", "checkpoints")
+
+
+def imported(path: Path) -> set[str]:
+    """Names of all modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.update({node.module, *(f"{node.module}.{alias.name}" for alias in node.names)})
+    return found
+
+
+def rooms_of(path: Path) -> set[str]:
+    """First parts of the modules of this package that a file imports."""
+    ours = (name.split(".")[1:] for name in imported(path) if name.startswith("flamingo_jax."))
+    return {parts[0] for parts in ours}
+
+
+@pytest.mark.parametrize("room", LOWER)
+def test_lower_rooms_import_no_other_room(room: str) -> None:
+    for path in (PACKAGE / room).rglob("*.py"):
+        assert rooms_of(path) <= {room, "errors"}, path
+
+
+@pytest.mark.parametrize("room", UPPER)
+def test_rooms_import_no_entry_point(room: str) -> None:
+    for path in (PACKAGE / room).rglob("*.py"):
+        assert rooms_of(path) <= {*LOWER, *UPPER, "errors"}, path
+
+
+def test_data_is_numpy_only() -> None:
+    for path in (PACKAGE / "data").rglob("*.py"):
+        assert not {name.split(".")[0] for name in imported(path)} & {"jax", "jaxlib"}, path
+
+
+def test_files_are_short() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) < 400, path
