@@ -20,13 +20,14 @@ from flax import struct
 from tqdm import tqdm
 
 from flamingo_jax.checkpoints.store import StepStore, load_tree, save_tree
+from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import Interrupted
 from flamingo_jax.models.contrastive import ContrastiveConfig, ContrastiveModel, contrastive_loss
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.training.augment import AugmentConfig, augment
 from flamingo_jax.training.journal import Journal
-from flamingo_jax.training.pairs import NamedDrawing, Pairs, TextTable, one_for_each_base
+from flamingo_jax.training.pairs import Pairs, TextTable, one_for_each_base
 from flamingo_jax.training.probe import in_batches, measure
 from flamingo_jax.training.stopping import stop_signals
 
@@ -86,7 +87,7 @@ VisionStep = Callable[[VisionState, Any, Any], tuple[VisionState, dict[str, Arra
 def pretrain(
     config: VisionTrainingConfig,
     vision: VisionConfig,
-    drawings: Sequence[NamedDrawing],
+    drawings: Sequence[Drawing],
     embedding_VxD: np.ndarray,
     tokenizer: Tokenizer,
     folder: Path,

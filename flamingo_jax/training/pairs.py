@@ -1,38 +1,12 @@
 """Pairs of a drawing and a text for contrastive training, the same for a seed and a step."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
+from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
-
-
-class NamedDrawing(Protocol):
-    """What this stage reads of a drawing.
-
-    Attributes:
-      base: emoji that it is a variant of.
-      names: name by language code, English among them.
-      category: one of a few words.
-      group: finer kind, words joined by hyphens.
-      split: `train`, `validation` or `test`.
-      image: uint8 [H, W, 3].
-    """
-
-    @property
-    def base(self) -> str: ...
-    @property
-    def names(self) -> dict[str, str]: ...
-    @property
-    def category(self) -> str: ...
-    @property
-    def group(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-    @property
-    def image(self) -> np.ndarray: ...
 
 
 class TextTable:
@@ -63,7 +37,7 @@ class Pairs:
 
     def __init__(
         self,
-        drawings: Sequence[NamedDrawing],
+        drawings: Sequence[Drawing],
         batch: int,
         other_language: float,
         with_group: float,
@@ -74,7 +48,7 @@ class Pairs:
         Raises:
           UserError: there are fewer bases than a batch needs.
         """
-        variants: dict[str, list[NamedDrawing]] = {}
+        variants: dict[str, list[Drawing]] = {}
         for drawing in drawings:
             if drawing.split == "train":
                 variants.setdefault(drawing.base, []).append(drawing)
@@ -96,7 +70,7 @@ class Pairs:
         drawings = [self._variants[i][rng.integers(len(self._variants[i]))] for i in chosen]
         return np.stack([d.image for d in drawings]), [self._text(d, rng) for d in drawings]
 
-    def _text(self, drawing: NamedDrawing, rng: np.random.Generator) -> str:
+    def _text(self, drawing: Drawing, rng: np.random.Generator) -> str:
         name = drawing.names["en"]
         others = sorted(drawing.names.keys() - {"en"})
         if others and rng.random() < self._other_language:
@@ -106,9 +80,9 @@ class Pairs:
         return name
 
 
-def one_for_each_base(drawings: Sequence[NamedDrawing], split: str) -> list[NamedDrawing]:
+def one_for_each_base(drawings: Sequence[Drawing], split: str) -> list[Drawing]:
     """The first drawing of each base of a split, so that no base counts twice."""
-    first: dict[str, NamedDrawing] = {}
+    first: dict[str, Drawing] = {}
     for drawing in drawings:
         if drawing.split == split:
             first.setdefault(drawing.base, drawing)

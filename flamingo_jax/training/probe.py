@@ -9,16 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.models.contrastive import ContrastiveModel
 from flamingo_jax.models.nfnet import VisionEncoder
-from flamingo_jax.training.pairs import NamedDrawing, TextTable, one_for_each_base
+from flamingo_jax.training.pairs import TextTable, one_for_each_base
 
 
 def measure(
     model: ContrastiveModel,
     params: Any,
     encoder: Any,
-    drawings: Sequence[NamedDrawing],
+    drawings: Sequence[Drawing],
     texts: TextTable,
 ) -> dict[str, dict[str, float | int]]:
     """Figures of held-out drawings, one drawing of each base, by split (validation and test).
@@ -40,7 +41,7 @@ def measure(
     embed_text = jax.jit(lambda p, texts: model.apply({"params": p}, texts, method="embed_text"))
     features = jax.jit(VisionEncoder(model.vision).apply)
 
-    def pooled(items: Sequence[NamedDrawing]) -> np.ndarray:
+    def pooled(items: Sequence[Drawing]) -> np.ndarray:
         images = np.stack([drawing.image for drawing in items])
         return in_batches(features, encoder, images).mean(axis=1)
 

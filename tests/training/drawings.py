@@ -1,8 +1,8 @@
 """A few made-up drawings: squares of a colour for each base, in two shades."""
 
-import types
-
 import numpy as np
+
+from flamingo_jax.data.drawings import Drawing
 
 WORDS = [f"word{i}" for i in range(40)]
 
@@ -17,11 +17,13 @@ def make_drawings(side=32):
         for shade in (0, 20):
             image = np.full((side, side, 3), 255, np.uint8)
             image[8:24, 8:24] = np.clip(colour + shade, 0, 255)
-            drawing = types.SimpleNamespace(
+            drawing = Drawing(
+                code=f"base{i}-{shade}",
                 base=f"base{i}",
                 names={"en": f"name {i}", "fr": f"nom {i}"},
                 category=kind,
                 group=f"{kind}-kind",
+                colour=None,
                 split=split,
                 image=image,
             )

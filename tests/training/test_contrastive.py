@@ -12,13 +12,21 @@ import pytest
 
 from flamingo_jax.errors import Interrupted
 from flamingo_jax.models.contrastive import ContrastiveConfig
-from flamingo_jax.models.nfnet import VisionEncoder
+from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.training import contrastive
 from flamingo_jax.training.contrastive import VisionTrainingConfig, make_optimizer, pretrain
 from flamingo_jax.training.journal import read_rows
-from tests.models.test_nfnet import TINY
 from tests.training.drawings import WORDS, make_drawings
 
+VISION = VisionConfig(
+    image_size=32,
+    stem=(8,),
+    stem_strides=(4,),
+    widths=(16,),
+    depths=(1,),
+    strides=(2,),
+    features=16,
+)
 CONFIG = VisionTrainingConfig(
     steps=6,
     batch=4,
@@ -32,7 +40,7 @@ CONFIG = VisionTrainingConfig(
 def run(folder, config=CONFIG):
     embedding = np.random.default_rng(0).normal(size=(len(WORDS), 12)).astype(np.float32)
     tokenizer = types.SimpleNamespace(encode=lambda text: [ord(c) % len(WORDS) for c in text])
-    return pretrain(config, TINY, make_drawings(), embedding, tokenizer, folder)
+    return pretrain(config, VISION, make_drawings(), embedding, tokenizer, folder)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +61,7 @@ def test_results_are_told_for_both_held_out_splits(whole):
 def test_frozen_features_are_standardised(whole):
     _, variables = whole
     train = {d.base: d.image for d in reversed(make_drawings()) if d.split == "train"}
-    features = VisionEncoder(TINY).apply(variables, np.stack(list(train.values())))
+    features = VisionEncoder(VISION).apply(variables, np.stack(list(train.values())))
     np.testing.assert_allclose(features.mean((0, 1)), 0.0, atol=1e-3)
     np.testing.assert_allclose(features.std((0, 1)), 1.0, atol=1e-2)
 
@@ -64,6 +72,7 @@ def test_a_finished_stage_is_read_back(whole, monkeypatch):
     chex.assert_trees_all_equal(run(folder), variables)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypatch):
     inputs = contrastive._inputs
 
@@ -81,6 +90,7 @@ def test_stopped_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypatch):
     assert read_rows(tmp_path / "metrics.jsonl") == read_rows(folder / "metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_training_finds_the_pairs(tmp_path):
     config = dataclasses.replace(CONFIG, steps=60, learning_rate=1e-2, log_every=10, save_every=60)
     run(tmp_path, config)
