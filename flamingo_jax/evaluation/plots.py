@@ -139,7 +139,9 @@ def gates(rows: Rows) -> Figure:
     over.axhline(0, color="#9ca3af", lw=0.8)
     over.set_xlabel("step")
     over.set_ylabel("tanh(α)")
-    over.legend(frameon=False, fontsize=7, ncols=2)
+    low, high = over.get_ylim()
+    over.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+    over.legend(frameon=False, fontsize=7, ncols=2, loc="upper left")
     for axis, name in ((attention, "alpha_xattn"), (dense, "alpha_dense")):
         values = np.tanh(np.array(rows[-1]["gates"][name], float))
         axis.bar([str(layer) for layer in layers], values, color=_CYCLE[: len(layers)])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,7 +172,8 @@ class _Run:
         self, images: str, groups: list[list[Request]], latents: MediaLatents, title: str
     ) -> np.ndarray:
         """Scored objects, [episodes, shots, queries]."""
-        scored = self._scorers[images](groups, latents, title if self._bar else None)
+        requests = itertools.chain.from_iterable(groups)
+        scored = self._scorers[images](requests, latents, title if self._bar else None)
         shape = (len(groups), -1, self._config.queries)
         cells = np.empty(len(scored), object)
         cells[:] = scored

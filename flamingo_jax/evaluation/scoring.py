@@ -89,21 +89,21 @@ class Scorer:
 
     def __call__(
         self,
-        groups: Sequence[Sequence[Request]],
+        requests: Iterable[Request],
         latents: MediaLatents,
         title: str | None = None,
     ) -> list[Scored]:
         """Scores requests in order.
 
         Args:
-          groups: requests that share much, such as those of an episode.
+          requests: those that share much, such as an episode's, one after another.
           latents: of the media.
           title: of the progress bar; None for no bar.
 
         Raises:
           UserError: a request does not fit the limits.
         """
-        trees, placed = pack(groups, self._limits, self._end)
+        trees, placed = pack(requests, self._limits, self._end)
         log_probs, best = [], []
         starts = range(0, len(trees), self._batch)
         for start in tqdm(starts, title, unit="batch", disable=title is None, leave=False):

@@ -164,12 +164,15 @@ def scored_tokens(candidates: Sequence[tuple[int, ...]], end: int) -> tuple[tupl
 
 
 def pack(
-    groups: Iterable[Sequence[Request]], limits: Limits, end: int
+    requests: Iterable[Request], limits: Limits, end: int
 ) -> tuple[list[PromptTree], list[tuple[int, Places]]]:
     """Fills trees with requests, next fit.
 
+    Requests that share much should follow one another, those of fewer shots first: where a tree
+    is full, only the prefix so far is repeated in the next.
+
     Args:
-      groups: requests that share much (an episode's), kept in one tree where they fit.
+      requests: in the order wanted.
       limits: of a tree.
       end: id of the end-of-chunk token.
 
@@ -181,31 +184,20 @@ def pack(
     """
     trees: list[PromptTree] = [PromptTree(end)]
     placed: list[tuple[int, Places]] = []
-
-    def put(requests: Sequence[Request]) -> bool:
-        trial = trees[-1].copy()
-        places = [trial.add(request) for request in requests]
-        if not trial.within(limits):
-            return False
-        trees[-1] = trial
-        placed.extend((len(trees) - 1, place) for place in places)
-        return True
-
-    for group in groups:
-        if put(group):
-            continue
-        trees.append(PromptTree(end))
-        if put(group):
-            continue
-        for request in group:  # too large for one tree: its prefix is repeated in the next
-            if not put([request]):
-                trees.append(PromptTree(end))
-                if not put([request]):
-                    raise UserError(
-                        f"A prompt of {len(request.tokens)} tokens with "
-                        f"{len(request.candidates)} candidates does not fit {limits}: "
-                        "use fewer shots or raise the limits."
-                    )
+    for request in requests:
+        grown = trees[-1].copy()
+        places = grown.add(request)
+        if grown.within(limits):
+            trees[-1] = grown
+        else:
+            trees.append(PromptTree(end))
+            places = trees[-1].add(request)
+            if not trees[-1].within(limits):
+                raise UserError(
+                    f"A prompt of {len(request.tokens)} tokens with {len(request.candidates)} "
+                    f"candidates does not fit {limits}: use fewer shots or raise the limits."
+                )
+        placed.append((len(trees) - 1, places))
     return trees, placed
 
 

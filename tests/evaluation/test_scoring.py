@@ -45,12 +45,12 @@ def expected(request: Request, features, alone: bool) -> tuple[list[float], bool
 @pytest.mark.parametrize("alone", [False, True])
 def test_packed_scores_equal_those_of_prompts_run_alone(alone):
     features = random_features(KEYS)
-    groups = [random_requests(0, 4), random_requests(1, 3)]
+    requests = [*random_requests(0, 4), *random_requests(1, 3)]
     handle = tiny_handle()
     if alone:
         handle = handle.with_gates(0.0, 0.0)
-    scored = Scorer(handle, LIMITS, batch=2)(groups, MediaLatents(handle, features))
-    for request, found in zip([*groups[0], *groups[1]], scored, strict=True):
+    scored = Scorer(handle, LIMITS, batch=2)(requests, MediaLatents(handle, features))
+    for request, found in zip(requests, scored, strict=True):
         sums, exact = expected(request, features, alone)
         np.testing.assert_allclose(found.log_probs, sums, atol=1e-4)
         assert found.choice == int(np.argmax(sums))
@@ -72,6 +72,6 @@ def test_exact_match_is_greedy_decoding():
     handle = tiny_handle()
     # What comes next greedily plays the end of chunk.
     handle.tokenizer.eoc_id = int(next_logits(ids, seen, features).argmax())
-    first, second = Scorer(handle, LIMITS, 1)([requests], MediaLatents(handle, features))
+    first, second = Scorer(handle, LIMITS, 1)(requests, MediaLatents(handle, features))
     assert (first.exact, second.exact) == (True, False)
     assert first.choice == second.choice == 0

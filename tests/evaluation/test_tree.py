@@ -35,7 +35,7 @@ def random_requests(seed: int, count: int = 6, blank: bool = False) -> list[Requ
 def test_every_branch_reads_back_its_own_prompt(seed):
     """Follow the mask, positions and media of the packed arrays: they must spell each prompt."""
     requests = random_requests(seed)
-    trees, placed = pack([requests], ROOM, END)
+    trees, placed = pack(requests, ROOM, END)
     packed = to_arrays(trees, ROOM)
     for request, (tree, places) in zip(requests, placed, strict=True):
         answers = scored_tokens(request.candidates, END)
@@ -54,8 +54,8 @@ def test_every_branch_reads_back_its_own_prompt(seed):
 
 
 def test_shared_prefixes_and_blank_media_merge():
-    trees, _ = pack([random_requests(0, 30)], ROOM, END)
-    blank, _ = pack([random_requests(0, 30, blank=True)], ROOM, END)
+    trees, _ = pack(random_requests(0, 30), ROOM, END)
+    blank, _ = pack(random_requests(0, 30, blank=True), ROOM, END)
     apart = sum(len(request.tokens) for request in random_requests(0, 30))
     assert len(trees) == len(blank) == 1
     assert len(blank[0].nodes) < len(trees[0].nodes) < apart / 2
@@ -68,9 +68,9 @@ def test_only_a_candidate_that_another_goes_on_from_is_scored_to_its_end():
 
 @pytest.mark.parametrize("tokens", [24, 40])
 def test_overflow_starts_a_new_tree_and_keeps_the_order(tokens):
-    groups = [random_requests(seed) for seed in range(6)]
+    requests = [request for seed in range(6) for request in random_requests(seed)]
     limits = Limits(tokens, 8, 64, 64)
-    trees, placed = pack(groups, limits, END)
+    trees, placed = pack(requests, limits, END)
     assert len(trees) > 1
     assert all(tree.within(limits) for tree in trees)
     assert len(placed) == 36
@@ -83,7 +83,7 @@ def test_overflow_starts_a_new_tree_and_keeps_the_order(tokens):
 )
 def test_a_prompt_larger_than_a_tree_is_refused(limits):
     with pytest.raises(UserError, match="does not fit"):
-        pack([random_requests(1)], limits, END)
+        pack(random_requests(1), limits, END)
 
 
 def test_the_same_token_after_another_medium_is_another_node():
