@@ -1,0 +1,75 @@
+"""Configs: all recipes resolve, survive the disk, and mistakes name the field."""
+
+import dataclasses
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flamingo_jax import config as configuration
+from flamingo_jax.errors import UserError
+
+RECIPES = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+def recipe(path: Path = RECIPES[0]) -> dict[str, Any]:
+    return runpy.run_path(str(path))["get_config"]().to_dict()
+
+
+@pytest.fixture(autouse=True)
+def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES[0].parent.parent))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_resolve_and_survive_the_disk(path: Path, tmp_path: Path) -> None:
+    config = configuration.resolve(recipe(path))
+    configuration.save(config, tmp_path / "config.json")
+    assert configuration.load(tmp_path / "config.json") == config
+    assert config.model.decoder.num_layers == 30
+
+
+def test_a_misspelt_field_names_the_nearest() -> None:
+    values = recipe()
+    values["xattn"]["alfa_init"] = 0.1
+    message = "Unknown config field xattn.alfa_init: did you mean xattn.alpha_init"
+    with pytest.raises(UserError, match=message):
+        configuration.resolve(values)
+
+
+def test_a_missing_field_is_named() -> None:
+    values = recipe()
+    del values["loop"]["steps"]
+    with pytest.raises(UserError, match=r"loop\.steps is missing"):
+        configuration.resolve(values)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [
+        ("loop", "steps", "many", "loop.steps must be of type int, not 'many'"),
+        ("loop", "steps", True, "loop.steps must be of type int, not True"),
+        ("optimizer", "b1", None, "optimizer.b1 must be of type float, not None"),
+        ("vision", "widths", [1, "x"], r"vision.widths\[1\] must be of type int"),
+    ],
+)
+def test_a_wrong_type_is_named(section: str, field: str, value: Any, message: str) -> None:
+    values = recipe()
+    values[section][field] = value
+    with pytest.raises(UserError, match=message):
+        configuration.resolve(values)
+
+
+def test_differences_name_fields_and_both_values() -> None:
+    before = configuration.resolve(recipe())
+    now = dataclasses.replace(before, loop=dataclasses.replace(before.loop, steps=7))
+    expected = [f"loop.steps: {before.loop.steps} there, 7 here"]
+    assert configuration.differences(before, now) == expected
+    assert configuration.differences(before, before) == []
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("not json")
+    with pytest.raises(UserError, match=r"is .* the work directory of a run"):
+        configuration.load(tmp_path / "config.json")
