@@ -46,6 +46,7 @@ class VisionTrainingConfig:
       weight_decay: of AdamW, on kernels only.
       clip: largest norm of a unit's gradient over the norm of its weights.
       average: decay of the moving average of the weights, which is what is kept.
+      languages: codes of the languages that names are taken in, English always among them.
       other_language: share of names that are not in English.
       with_group: share of texts that begin with the words of category and group.
       towers: joint embedding, dropout, temperature.
@@ -62,7 +63,8 @@ class VisionTrainingConfig:
     weight_decay: float = 0.05
     clip: float = 0.1
     average: float = 0.98
-    other_language: float = 0.6
+    languages: tuple[str, ...] = ("en", "es", "fr", "de", "it", "pt")
+    other_language: float = 0.4
     with_group: float = 0.3
     towers: ContrastiveConfig = dataclasses.field(default_factory=ContrastiveConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
@@ -116,7 +118,14 @@ def pretrain(
     if finished.exists():
         return load_tree(finished)
     texts = TextTable(embedding_VxD, tokenizer)
-    pairs = Pairs(drawings, config.batch, config.other_language, config.with_group, config.seed)
+    pairs = Pairs(
+        drawings,
+        config.batch,
+        config.languages,
+        config.other_language,
+        config.with_group,
+        config.seed,
+    )
     model = ContrastiveModel(vision, config.towers)
     optimizer = make_optimizer(config)
     train = np.stack([drawing.image for drawing in one_for_each_base(drawings, "train")])

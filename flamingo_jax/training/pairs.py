@@ -31,14 +31,15 @@ class TextTable:
 class Pairs:
     """Batches of one drawing each of different bases, each with one of its texts.
 
-    A text is the name in English or, as often as `other_language` says, in another language; with
-    probability `with_group` the words of category and group come before it.
+    A text is the name in English or, as often as `other_language` says, in another of the
+    languages; with probability `with_group` the words of category and group come before it.
     """
 
     def __init__(
         self,
         drawings: Sequence[Drawing],
         batch: int,
+        languages: Sequence[str],
         other_language: float,
         with_group: float,
         seed: int,
@@ -59,6 +60,7 @@ class Pairs:
                 "the training split: lower vision_training.batch or use more drawings."
             )
         self._batch, self._seed = batch, seed
+        self._others = [language for language in languages if language != "en"]
         self._other_language, self._with_group = other_language, with_group
 
     def __call__(self, step: int) -> tuple[np.ndarray, list[str]]:
@@ -72,7 +74,7 @@ class Pairs:
 
     def _text(self, drawing: Drawing, rng: np.random.Generator) -> str:
         name = drawing.names["en"]
-        others = sorted(drawing.names.keys() - {"en"})
+        others = [language for language in self._others if language in drawing.names]
         if others and rng.random() < self._other_language:
             name = drawing.names[others[rng.integers(len(others))]]
         if rng.random() < self._with_group:

@@ -9,7 +9,13 @@ from tests.training.drawings import WORDS, make_drawings
 
 
 def pairs(**changes):
-    options = {"batch": 4, "other_language": 0.5, "with_group": 0.5, "seed": 3} | changes
+    options = {
+        "batch": 4,
+        "languages": ("en", "fr"),
+        "other_language": 0.5,
+        "with_group": 0.5,
+        "seed": 3,
+    } | changes
     return Pairs(make_drawings(), **options)
 
 
