@@ -97,6 +97,8 @@ def _band(
     low, high = np.array([row["ci95"] for row in rows]).T
     axis.plot(x, [row["score"] for row in rows], style, color=colour, label=label, marker="o", ms=3)
     axis.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+    if len(rows) == 1 < len(place):  # measured at one number of shots: a level to compare with
+        axis.axhline(rows[0]["score"], color=colour, lw=1, ls=style)
 
 
 def loss_curves(rows: Rows, title: str = "") -> Figure:

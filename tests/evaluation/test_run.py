@@ -160,7 +160,7 @@ def test_whole_evaluation_and_its_report(tmp_path):
     write_results(tmp_path, found, "test")
     rows = json.loads((tmp_path / "results.json").read_text())
     scored = {(r["benchmark"], r["shots"], r["metric"], r["images"]) for r in rows}
-    assert len(scored) == len(rows) == 7 * 3 * 3 * 2 + 3 + 3 * 2 * 2
+    assert len(scored) == len(rows) == 7 * 3 * 3 * 2 + 3 + 3 * (2 + 1)
     for row in rows:
         assert row["ci95"][0] <= row["score"] <= row["ci95"][1]
         assert row["queries"] == 6
