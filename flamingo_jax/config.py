@@ -10,10 +10,11 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ml_collections
 
+from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.data.mixture import MixtureConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.run import EvaluationConfig
@@ -72,12 +73,12 @@ def resolve(values: Mapping[str, Any]) -> RunConfig:
     Raises:
       UserError: a field is unknown (the nearest one is named), missing, or of another type.
     """
-    return _build(RunConfig, values, "")
+    return build(RunConfig, values)
 
 
 def save(config: RunConfig, path: Path) -> None:
-    """Writes the whole config as JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+    """Writes the whole config as JSON, whole or not at all."""
+    write_json(path, dataclasses.asdict(config))
 
 
 def load(path: Path) -> RunConfig:
@@ -106,7 +107,12 @@ def differences(before: RunConfig, now: RunConfig) -> list[str]:
     ]
 
 
-def _build(kind: Any, values: Any, where: str) -> Any:
+def build(kind: Any, values: Any, where: str = "") -> Any:
+    """Plain nested data to the dataclass `kind`; `where` goes before the names in messages.
+
+    Raises:
+      UserError: as `resolve`.
+    """
     if isinstance(values, ml_collections.ConfigDict):
         values = values.to_dict()
     if not isinstance(values, Mapping):
@@ -128,12 +134,16 @@ def _build(kind: Any, values: Any, where: str) -> Any:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value, f"{where}.")
+        return build(hint, value, f"{where}.")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+        return _convert(_chosen(arguments, value), value, where)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise UserError(f"Config field {where} must be one of {arguments}, not {value!r}.")
     if origin is tuple and isinstance(value, list | tuple):
         hints = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
         if len(hints) == len(value):
@@ -142,12 +152,30 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     elif origin is dict:
         if isinstance(value, Mapping):
             return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    elif origin is typing.Literal:
+        if value in arguments:
+            return value
+        known = ", ".join(map(repr, arguments))
+        raise UserError(f"Config field {where} must be one of {known}, not {value!r}.")
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+    elif (
+        origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    ):
         return value
     name = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
     raise UserError(f"Config field {where} must be of type {name}, not {value!r}.")
+
+
+def _chosen(kinds: tuple[Any, ...], value: Any) -> Any:
+    """Of a union, the dataclass that has most of the value's fields; the first of equals."""
+
+    def shared(kind: Any) -> int:
+        if not dataclasses.is_dataclass(kind) or not isinstance(value, Mapping):
+            return 0
+        return len({field.name for field in dataclasses.fields(kind)} & set(value))
+
+    return max((kind for kind in kinds if kind is not type(None)), key=shared)
 
 
 def _flat(values: Any, where: str = "") -> dict[str, Any]:

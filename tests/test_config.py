@@ -52,6 +52,8 @@ def test_a_missing_field_is_named() -> None:
         ("loop", "steps", True, "loop.steps must be of type int, not True"),
         ("optimizer", "b1", None, "optimizer.b1 must be of type float, not None"),
         ("vision", "widths", [1, "x"], r"vision.widths\[1\] must be of type int"),
+        ("vision", "widths", 64, r"vision.widths must be of type tuple\[int, ...\], not 64"),
+        ("vision", "stem", "24", r"vision.stem must be of type tuple\[int, ...\], not '24'"),
     ],
 )
 def test_a_wrong_type_is_named(section: str, field: str, value: Any, message: str) -> None:

@@ -2,18 +2,30 @@
 
 A step's checkpoint holds the new parameters, the optimizer's state and the data iterator's state.
 Orbax writes it under a temporary name in the background and renames it when whole, so a killed
-writer or a full disk leaves the step before it intact.
+writer or a full disk leaves the step before it intact. Once written, its files' checksums are put
+beside them, since nothing else tells of a flipped bit in an array.
 """
 
+import contextlib
 import dataclasses
+import errno
+import json
 import logging
+import os
+import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.errors import UserError
+
+SUMS = "sums.json"
+"""CRC-32 of every file of a written folder, by name."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,9 +49,14 @@ class StepStore:
     """The checkpoints of one training stage, `FOLDER/STEP`; the last `keep` are kept."""
 
     def __init__(self, folder: Path, keep: int = 3) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=True
+        )
         self._folder = folder
+        self._manager = self._guarded(
+            lambda: ocp.CheckpointManager(folder.absolute(), options=options)
+        )
+        self._unsealed: int | None = None
 
     def save(self, step: int, state: Any, data: Any) -> None:
         """Starts writing in the background; waits only for the write before it.
@@ -47,8 +64,10 @@ class StepStore:
         Raises:
           UserError: the disk is full or the folder cannot be written.
         """
+        self.wait()
         items = {"state": ocp.args.StandardSave(state), "data": ocp.args.JsonSave(data)}
         self._guarded(lambda: self._manager.save(step, args=ocp.args.Composite(**items)))
+        self._unsealed = step
 
     def wait(self) -> None:
         """Returns when the last write has finished.
@@ -56,14 +75,19 @@ class StepStore:
         Raises:
           UserError: the disk is full or the folder cannot be written.
         """
+        step, self._unsealed = self._unsealed, None
         self._guarded(self._manager.wait_until_finished)
+        if step is not None:
+            self._guarded(lambda: seal(self._folder / str(step)))
 
     def latest_step(self) -> int | None:
         """The newest step on disk, whether or not it can be read."""
         return self._manager.latest_step()
 
     def restore_latest(self, like: Any) -> Restored | None:
-        """The newest checkpoint that can be read; damaged ones are passed over with a message.
+        """The newest checkpoint that can be read.
+
+        A damaged one is passed over with a message and kept as `STEP.damaged`.
 
         Args:
           like: a tree of arrays or `jax.ShapeDtypeStruct` with the shapes and shardings wanted.
@@ -71,32 +95,41 @@ class StepStore:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore())
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
+                check_seal(self._folder / str(step))
                 found = self._manager.restore(step, args=args)
                 return Restored(step, found["state"], found["data"])
-            except (ValueError, OSError, KeyError) as error:
-                reason = str(error).splitlines()[0][:200]
-                _log.warning(
-                    "Checkpoint %s cannot be read (%s): going back to the one before.",
-                    self._folder / str(step),
-                    reason,
-                )
-                self._manager.delete(step)
+            except Exception as error:  # orbax raises bare ones
+                self._set_aside(step, _reason(error))
         return None
 
     def close(self) -> None:
         """Waits for the last write and lets go of the folder."""
-        self.wait()
-        self._manager.close()
-
-    def _guarded(self, write: Any) -> None:
         try:
-            write()
-        except (OSError, ValueError) as error:
-            last = self._manager.latest_step()
-            kept = "there is none yet" if last is None else f"the last good one is step {last}"
+            self.wait()
+        finally:
+            with contextlib.suppress(Exception):  # a failed write, told of before, again
+                self._manager.close()
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        path = self._folder / str(step)
+        aside = path.with_name(f"{step}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        self._manager.reload()
+        _log.warning(
+            "Checkpoint %s cannot be read (%s): going back to the one before. It is kept as %s.",
+            *(path, reason, aside.name),
+        )
+
+    def _guarded(self, write: Callable[[], Any]) -> Any:
+        try:
+            return write()
+        except Exception as error:  # orbax and tensorstore raise what they like
+            last = max((int(p.name) for p in self._folder.glob("*") if p.name.isdigit()), default=0)
+            kept = f"the last good one is step {last}" if last else "there is none yet"
             raise UserError(
                 f"A checkpoint could not be written to {self._folder} "
-                f"({str(error).splitlines()[0][:200]}); {kept}: make room and run again."
+                f"({_reason(error)}); {kept}: make room and run again."
             ) from error
 
 
@@ -114,6 +147,7 @@ def load_params(folder: Path) -> Any:
     for step in steps:
         state = folder.absolute() / str(step) / "state"
         try:
+            check_seal(state.parent)
             with ocp.PyTreeCheckpointer() as checkpointer:
                 saved = checkpointer.metadata(state).item_metadata.tree["params"]
                 like = {"params": jax.tree.map(_abstract, saved)}
@@ -123,8 +157,8 @@ def load_params(folder: Path) -> Any:
                     partial_restore=True,
                 )
                 return checkpointer.restore(state, args=args)["params"]
-        except (ValueError, OSError, KeyError, AttributeError) as error:
-            reason = str(error).splitlines()[0][:200]
+        except Exception as error:  # orbax raises bare ones
+            reason = _reason(error)
             _log.warning("Checkpoint %s cannot be read (%s).", folder / str(step), reason)
     raise UserError(
         f"No readable checkpoint in {folder} ({reason}): run the training job on that work "
@@ -137,11 +171,21 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def save_tree(folder: Path, tree: Any) -> None:
-    """Writes a tree of arrays once, whole or not at all; an existing one is left as it is."""
+    """Writes a tree of arrays once, whole or not at all; an existing one is left as it is.
+
+    Raises:
+      UserError: the disk is full or the folder cannot be written.
+    """
     if folder.exists():
         return
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), tree)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), tree)
+        seal(folder)
+    except Exception as error:  # orbax and tensorstore raise what they like
+        raise UserError(
+            f"{folder} could not be written ({_reason(error)}): make room and run again."
+        ) from error
 
 
 def load_tree(folder: Path, like: Any | None = None) -> Any:
@@ -155,6 +199,7 @@ def load_tree(folder: Path, like: Any | None = None) -> Any:
       UserError: nothing is there, or it is damaged.
     """
     try:
+        check_seal(folder)
         with ocp.StandardCheckpointer() as checkpointer:
             if like is None:
                 metadata = checkpointer.metadata(folder.absolute()).item_metadata
@@ -162,8 +207,43 @@ def load_tree(folder: Path, like: Any | None = None) -> Any:
                     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata.tree
                 )
             return checkpointer.restore(folder.absolute(), like)
-    except (FileNotFoundError, ValueError, OSError) as error:
+    except Exception as error:  # orbax raises bare ones
         raise UserError(
-            f"No readable arrays in {folder} ({str(error).splitlines()[0][:200]}): "
+            f"No readable arrays in {folder} ({_reason(error)}): "
             "delete that folder and run the job again to make it anew."
         ) from error
+
+
+def seal(folder: Path) -> None:
+    """Writes the checksums of a folder's files into it."""
+    write_json(folder / SUMS, _sums(folder))
+
+
+def check_seal(folder: Path) -> None:
+    """Compares a folder's files with its checksums; one that was not sealed passes.
+
+    Raises:
+      ValueError: a file has changed, or is missing.
+    """
+    path = folder / SUMS
+    if not path.exists():
+        return
+    expected, found = json.loads(path.read_text(encoding="utf-8")), _sums(folder)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ValueError(f"{name} is {'damaged' if name in found else 'missing'}")
+
+
+def _sums(folder: Path) -> dict[str, int]:
+    """CRC-32 by name."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SUMS)
+    return {str(path.relative_to(folder)): zlib.crc32(path.read_bytes()) for path in files}
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, short enough for one line."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if os.strerror(number) in str(error):
+            return os.strerror(number)
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:200]

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from flamingo_jax.checkpoints.files import replaced
+
 Encode = Callable[[np.ndarray], jax.Array]
 
 
@@ -45,10 +47,10 @@ class FeatureCache:
 
     def save(self, path: Path) -> None:
         """Writes the stored features, whole or not at all."""
-        part = path.with_suffix(".part.npz")
         keys = np.array([np.frombuffer(key, np.uint8) for key in self._stored])
-        np.savez(part, keys=keys, features=np.array(list(self._stored.values())))
-        part.replace(path)
+        features = np.array(list(self._stored.values()))
+        with replaced(path) as part, part.open("wb") as file:
+            np.savez(file, keys=keys, features=features)
 
     def load(self, path: Path) -> None:
         """Adds the features of a file that `save` wrote."""

