@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from flamingo_jax.models.decoder import Context, DecoderLayer
+from flamingo_jax.models.decoder import NORMS, Context, DecoderLayer
 from flamingo_jax.models.flamingo import FlamingoConfig
 from flamingo_jax.models.xattn import GatedCrossAttentionDense
 
@@ -30,7 +30,7 @@ class Weights:
 
     Attributes:
       embedding_VxD: token embedding, also the output projection.
-      norm: the last RMSNorm.
+      norm: the last norm.
       layers: the frozen language layers in order.
       bridges: for each of them the gated cross-attention before it, or None.
       resampler: the Perceiver Resampler.
@@ -145,7 +145,7 @@ def forward(
         text.append(kept)
     if at_BxA is not None:
         x_BxTxD = jnp.take_along_axis(x_BxTxD, at_BxA[..., None], axis=1)
-    norm = nn.RMSNorm(epsilon=config.decoder.norm_eps, dtype=dtype)
+    norm = NORMS[config.decoder.norm](epsilon=config.decoder.norm_eps, dtype=dtype)
     logits = jnp.einsum(
         "BTD,VD->BTV",
         norm.apply({"params": weights.norm}, x_BxTxD),

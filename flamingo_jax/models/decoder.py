@@ -1,14 +1,16 @@
-"""The language model's block: a pre-norm decoder layer with rotary grouped-query attention.
+"""The language model's block: a pre-norm decoder layer with grouped-query attention.
 
-Llama family (SmolLM2, arXiv:2502.02737; Llama, arXiv:2302.13971): RMSNorm (arXiv:1910.07467),
-rotary positions (arXiv:2104.09864), grouped-query attention (arXiv:2305.13245) and SwiGLU
-(arXiv:2002.05202).
+One block serves two families, told apart by plain fields of its config. Llama (SmolLM2,
+arXiv:2502.02737; Llama, arXiv:2302.13971): RMSNorm (arXiv:1910.07467), rotary positions
+(arXiv:2104.09864), grouped-query attention (arXiv:2305.13245) and SwiGLU (arXiv:2002.05202). MPT
+(MosaicML, 2023): LayerNorm without biases, ALiBi (arXiv:2108.12409) and GELU.
 
 Axes: B batch, T text tokens, S cached or attended tokens, D width, K heads, G key-value heads,
 C head width, V vocabulary.
 """
 
 import dataclasses
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -28,9 +30,12 @@ class DecoderConfig:
       num_heads: K query heads.
       num_kv_heads: G key-value heads; K must be a multiple of it.
       head_dim: C.
-      mlp_dim: hidden width of the SwiGLU feed-forward.
+      mlp_dim: hidden width of the feed-forward.
       rope_base: wavelength base of the rotary positions.
-      norm_eps: epsilon of RMSNorm.
+      norm_eps: epsilon of the norms.
+      norm: RMSNorm, or LayerNorm without biases.
+      positions: rotary embedding of queries and keys, or ALiBi's bias on their products.
+      mlp: gated by SiLU, or a plain one with exact GELU.
     """
 
     vocab_size: int
@@ -42,6 +47,9 @@ class DecoderConfig:
     mlp_dim: int
     rope_base: float = 10_000.0
     norm_eps: float = 1e-5
+    norm: Literal["rms", "layer"] = "rms"
+    positions: Literal["rotary", "alibi"] = "rotary"
+    mlp: Literal["swiglu", "gelu"] = "swiglu"
 
     @classmethod
     def smollm2_135m(cls) -> "DecoderConfig":
@@ -79,7 +87,26 @@ def rotate(x_BxTxKxC: Array, positions_BxT: Array, base: float) -> Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def attention_weights(q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array) -> Array:
+def alibi(num_heads: int, mask_BxTxS: Array) -> Array:
+    """ALiBi (arXiv:2108.12409, §3): -slope of the head times the distance -> float32 [B, K, T, S].
+
+    Distances are counted among the tokens that a token sees, so they hold for cached, padded and
+    branching sequences alike, and from the last of these: softmax does not change when all of a
+    row's products do. Slopes are 2^(-8 i / n), n the next power of two from K; where K is less, of
+    the n every second one comes first, as MPT has it.
+    """
+    n = 1 << (num_heads - 1).bit_length()
+    slopes = 2.0 ** (-8.0 / n * jnp.arange(1, n + 1))
+    if n != num_heads:
+        slopes = jnp.concatenate([slopes[1::2], slopes[::2]])[:num_heads]
+    seen = jnp.cumsum(mask_BxTxS, axis=-1, dtype=jnp.int32)
+    behind_BxTxS = (seen - seen[..., -1:]).astype(jnp.float32)
+    return slopes[:, None, None] * behind_BxTxS[:, None]
+
+
+def attention_weights(
+    q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array, bias_BxKxTxS: Array | None = None
+) -> Array:
     """Masked softmax of scaled products, K query heads sharing G key heads -> float32 [B, K, T, S].
 
     Rows that may see nothing are zero, not uniform: a token before the first image must get
@@ -89,6 +116,8 @@ def attention_weights(q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array) -> 
     G, S = k_BxSxGxC.shape[2], k_BxSxGxC.shape[1]
     q = q_BxTxKxC.reshape(B, T, G, K // G, C) * C**-0.5
     scores = jnp.einsum("BTGHC,BSGC->BGHTS", q, k_BxSxGxC, preferred_element_type=jnp.float32)
+    if bias_BxKxTxS is not None:
+        scores += bias_BxKxTxS.reshape(bias_BxKxTxS.shape[0], G, K // G, T, S)
     visible = mask_BxTxS[:, None, None]
     lowest = jnp.finfo(scores.dtype).min
     weights = jax.nn.softmax(jnp.where(visible, scores, lowest), axis=-1)
@@ -104,7 +133,7 @@ def mix(weights_BxKxTxS: Array, v_BxSxGxC: Array) -> Array:
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions and an optional key-value cache."""
+    """Causal self-attention with an optional key-value cache."""
 
     config: DecoderConfig
     dtype: jnp.dtype = jnp.float32
@@ -119,12 +148,17 @@ class Attention(nn.Module):
             )
             return dense(x_BxTxD)
 
-        q = rotate(project(cfg.num_heads, "query"), context.positions_BxT, cfg.rope_base)
-        k = rotate(project(cfg.num_kv_heads, "key"), context.positions_BxT, cfg.rope_base)
+        q, k = project(cfg.num_heads, "query"), project(cfg.num_kv_heads, "key")
         v = project(cfg.num_kv_heads, "value")
+        bias = None
+        if cfg.positions == "rotary":
+            q = rotate(q, context.positions_BxT, cfg.rope_base)
+            k = rotate(k, context.positions_BxT, cfg.rope_base)
+        else:
+            bias = alibi(cfg.num_heads, context.mask_BxTxS)
         if context.cache_index is not None:
             k, v = self._cached(k, v, context.cache_index, context.mask_BxTxS.shape[-1])
-        out = mix(attention_weights(q, k, context.mask_BxTxS), v)
+        out = mix(attention_weights(q, k, context.mask_BxTxS, bias), v)
         return nn.DenseGeneral(
             cfg.width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
         )(out)
@@ -142,17 +176,32 @@ class Attention(nn.Module):
         return cached[0], cached[1]
 
 
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)) (arXiv:2002.05202, eq. 6)."""
+class FeedForward(nn.Module):
+    """down(silu(gate(x)) * up(x)) (SwiGLU, arXiv:2002.05202, eq. 6), or down(gelu(up(x)))."""
 
-    hidden: int
+    config: DecoderConfig
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        cfg = self.config
         dense = lambda width, name: nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)  # noqa: E731
-        hidden = nn.silu(dense(self.hidden, "gate")(x)) * dense(self.hidden, "up")(x)
+        up = dense(cfg.mlp_dim, "up")(x)
+        if cfg.mlp == "swiglu":
+            hidden = nn.silu(dense(cfg.mlp_dim, "gate")(x)) * up
+        else:
+            hidden = nn.gelu(up, approximate=False)
         return dense(x.shape[-1], "down")(hidden)
+
+
+class ScaleLayerNorm(nn.LayerNorm):
+    """LayerNorm with a scale and no bias."""
+
+    use_bias: bool = False
+
+
+NORMS: dict[str, Any] = {"rms": nn.RMSNorm, "layer": ScaleLayerNorm}
+"""The modules that `DecoderConfig.norm` names."""
 
 
 class DecoderLayer(nn.Module):
@@ -165,11 +214,11 @@ class DecoderLayer(nn.Module):
     def __call__(self, x_BxTxD: Array, context: Context) -> Array:
         cfg = self.config
 
-        def norm(name: str) -> nn.RMSNorm:
-            return nn.RMSNorm(epsilon=cfg.norm_eps, dtype=self.dtype, name=name)
+        def norm(name: str) -> Any:
+            return NORMS[cfg.norm](epsilon=cfg.norm_eps, dtype=self.dtype, name=name)
 
         x_BxTxD += Attention(cfg, self.dtype, name="attention")(
             norm("attention_norm")(x_BxTxD), context
         )
-        x_BxTxD += SwiGLU(cfg.mlp_dim, self.dtype, name="mlp")(norm("mlp_norm")(x_BxTxD))
+        x_BxTxD += FeedForward(cfg, self.dtype, name="mlp")(norm("mlp_norm")(x_BxTxD))
         return x_BxTxD

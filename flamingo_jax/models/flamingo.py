@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flamingo_jax.models.decoder import Context, DecoderConfig, DecoderLayer
+from flamingo_jax.models.decoder import NORMS, Context, DecoderConfig, DecoderLayer
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
+from flamingo_jax.models.vit import ViTConfig, ViTEncoder
 from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionDense, media_mask
 
 Array = jax.Array
@@ -34,14 +35,14 @@ class FlamingoConfig:
       decoder: the frozen language model.
       resampler: the Perceiver Resampler.
       xattn: the gated cross-attention layers.
-      vision: the frozen vision encoder.
+      vision: the frozen vision encoder; the type of its config tells which.
       dtype: compute type by name, `float32` or `bfloat16`; parameters are float32.
     """
 
     decoder: DecoderConfig
     resampler: ResamplerConfig
     xattn: CrossAttentionConfig
-    vision: VisionConfig = dataclasses.field(default_factory=VisionConfig)
+    vision: VisionConfig | ViTConfig = dataclasses.field(default_factory=VisionConfig)
     dtype: str = "float32"
 
     def groups(self) -> tuple[int, int, int]:
@@ -149,7 +150,9 @@ class LanguageModel(nn.Module):
             x_BxTxD = Group(cfg, rest, name="last_group")(x_BxTxD, seen)
         if at_BxA is not None:
             x_BxTxD = jnp.take_along_axis(x_BxTxD, at_BxA[..., None], axis=1)
-        norm = frozen(nn.RMSNorm)(epsilon=decoder.norm_eps, dtype=dtype, name="norm", init=init)
+        norm = frozen(NORMS[decoder.norm])(
+            epsilon=decoder.norm_eps, dtype=dtype, name="norm", init=init
+        )
         return jnp.einsum(
             "BTD,VD->BTV", norm(x_BxTxD), embedding_VxD, preferred_element_type=jnp.float32
         )
@@ -163,7 +166,9 @@ class FlamingoModel(nn.Module):
     def setup(self) -> None:
         dtype = jnp.dtype(self.config.dtype)
         init = self.is_initializing()
-        self.vision = frozen(VisionEncoder)(self.config.vision, dtype, init=init)
+        vision = self.config.vision
+        encoder = ViTEncoder if isinstance(vision, ViTConfig) else VisionEncoder
+        self.vision = frozen(encoder)(vision, dtype, init=init)
         self.resampler = PerceiverResampler(self.config.resampler, dtype)
         self.language = LanguageModel(self.config)
 

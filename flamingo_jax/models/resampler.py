@@ -8,6 +8,8 @@ Axes: B batch, N media, F frames, P grid positions, C feature channels, R latent
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -16,6 +18,7 @@ import jax.numpy as jnp
 from flamingo_jax.models.decoder import attention_weights, mix
 
 Array = jax.Array
+Activation = Literal["squared_relu", "gelu"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,10 @@ class ResamplerConfig:
       num_heads: attention heads.
       head_dim: width of a head.
       mlp_multiplier: hidden width of the feed-forward over D.
-      max_frames: learned time embeddings; more frames are interpolated linearly.
+      max_frames: learned time embeddings; more frames are interpolated linearly. 0 for none.
+      project: whether features are projected to D; without it they must have D channels.
+      activation: of the feed-forwards; the paper's, or OpenFlamingo's exact GELU.
+      norm_eps: epsilon of the norms.
     """
 
     width: int
@@ -39,6 +45,9 @@ class ResamplerConfig:
     head_dim: int = 96
     mlp_multiplier: int = 4
     max_frames: int = 8
+    project: bool = True
+    activation: Activation = "squared_relu"
+    norm_eps: float = 1e-6
 
 
 def squared_relu(x: Array) -> Array:
@@ -46,18 +55,32 @@ def squared_relu(x: Array) -> Array:
     return jnp.square(nn.relu(x))
 
 
+def exact_gelu(x: Array) -> Array:
+    """x Φ(x) (arXiv:1606.08415)."""
+    return nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "squared_relu": squared_relu,
+    "gelu": exact_gelu,
+}
+
+
 class FeedForward(nn.Module):
-    """LayerNorm, Dense, squared ReLU, Dense, without biases."""
+    """LayerNorm, Dense, activation, Dense, without biases in the Dense layers."""
 
     multiplier: int
+    activation: Activation
+    norm_eps: float
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width = x.shape[-1]
-        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x)
+        x = nn.LayerNorm(self.norm_eps, self.dtype, name="norm")(x)
         x = nn.Dense(self.multiplier * width, use_bias=False, dtype=self.dtype, name="up")(x)
-        return nn.Dense(width, use_bias=False, dtype=self.dtype, name="down")(squared_relu(x))
+        x = ACTIVATIONS[self.activation](x)
+        return nn.Dense(width, use_bias=False, dtype=self.dtype, name="down")(x)
 
 
 class PerceiverAttention(nn.Module):
@@ -72,8 +95,8 @@ class PerceiverAttention(nn.Module):
     @nn.compact
     def __call__(self, latents_MxRxD: Array, features_MxSxD: Array) -> Array:
         cfg = self.config
-        latents = nn.LayerNorm(dtype=self.dtype, name="latents_norm")(latents_MxRxD)
-        features = nn.LayerNorm(dtype=self.dtype, name="features_norm")(features_MxSxD)
+        latents = nn.LayerNorm(cfg.norm_eps, self.dtype, name="latents_norm")(latents_MxRxD)
+        features = nn.LayerNorm(cfg.norm_eps, self.dtype, name="features_norm")(features_MxSxD)
         both = jnp.concatenate([features, latents], axis=1)
 
         def project(x: Array, name: str) -> Array:
@@ -99,15 +122,20 @@ class PerceiverResampler(nn.Module):
     def __call__(self, features_BxNxFxPxC: Array) -> Array:
         cfg = self.config
         B, N, F, P, _ = features_BxNxFxPxC.shape
-        x = nn.Dense(cfg.width, dtype=self.dtype, name="project")(features_BxNxFxPxC)
-        x += self._time_embedding(F)[:, None].astype(x.dtype)
+        x = features_BxNxFxPxC.astype(self.dtype)
+        if cfg.project:
+            x = nn.Dense(cfg.width, dtype=self.dtype, name="project")(x)
+        if cfg.max_frames:
+            x += self._time_embedding(F)[:, None].astype(x.dtype)
         x = x.reshape(B * N, F * P, cfg.width)
         latents = self.param("latents", nn.initializers.normal(1.0), (cfg.num_latents, cfg.width))
         latents = jnp.broadcast_to(latents.astype(x.dtype), (B * N, *latents.shape))
         for i in range(cfg.num_layers):
             latents += PerceiverAttention(cfg, self.dtype, name=f"attention_{i}")(latents, x)
-            latents += FeedForward(cfg.mlp_multiplier, self.dtype, name=f"mlp_{i}")(latents)
-        latents = nn.LayerNorm(dtype=self.dtype, name="norm")(latents)
+            latents += FeedForward(
+                cfg.mlp_multiplier, cfg.activation, cfg.norm_eps, self.dtype, name=f"mlp_{i}"
+            )(latents)
+        latents = nn.LayerNorm(cfg.norm_eps, self.dtype, name="norm")(latents)
         return latents.reshape(B, N, cfg.num_latents, cfg.width)
 
     def _time_embedding(self, frames: int) -> Array:

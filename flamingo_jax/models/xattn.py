@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from flamingo_jax.models.decoder import attention_weights, mix
-from flamingo_jax.models.resampler import FeedForward
+from flamingo_jax.models.resampler import Activation, FeedForward
 
 Array = jax.Array
 
@@ -34,6 +34,11 @@ class CrossAttentionConfig:
       mlp_multiplier: hidden width of the feed-forward over D.
       alpha_init: value of `alpha_xattn` at the start; 0 in the paper.
       alpha_dense_init: value of `alpha_dense` at the start; 0 in the paper.
+      relative: scale both outputs by the size of the hidden state that they are added to, see
+        `rms`; False in the paper. A pretrained model's hidden state grows a hundredfold from its
+        first layer to its last, so that outputs of one size drown the text or are drowned by it.
+      activation: of the feed-forward; the paper's, or OpenFlamingo's exact GELU.
+      norm_eps: epsilon of the norms.
     """
 
     num_heads: int
@@ -43,11 +48,19 @@ class CrossAttentionConfig:
     mlp_multiplier: int = 4
     alpha_init: float = 0.0
     alpha_dense_init: float = 0.0
+    relative: bool = False
+    activation: Activation = "squared_relu"
+    norm_eps: float = 1e-6
 
 
 def media_mask(media_index_BxT: Array, num_media: int) -> Array:
     """[B, T, N] bool: token t sees medium φ(t) only, and none where φ(t) = 0 (§2.3)."""
     return media_index_BxT[..., None] == jnp.arange(1, num_media + 1)
+
+
+def rms(x_BxTxD: Array) -> Array:
+    """Root mean square over D, [B, T, 1]; no gradient flows through it."""
+    return jax.lax.stop_gradient(jnp.sqrt(jnp.mean(jnp.square(x_BxTxD), -1, keepdims=True)))
 
 
 class GatedCrossAttentionDense(nn.Module):
@@ -68,9 +81,12 @@ class GatedCrossAttentionDense(nn.Module):
         attended = MaskedCrossAttention(cfg, self.dtype, name="attention")(
             x_BxTxD, media_BxNxRxD, mask_BxTxN
         )
-        x_BxTxD += gate("alpha_xattn", cfg.alpha_init) * attended
-        dense = FeedForward(cfg.mlp_multiplier, self.dtype, name="mlp")(x_BxTxD)
-        return x_BxTxD + gate("alpha_dense", cfg.alpha_dense_init) * dense
+        size_BxTx1 = rms(x_BxTxD) if cfg.relative else 1.0
+        x_BxTxD += gate("alpha_xattn", cfg.alpha_init) * size_BxTx1 * attended
+        dense = FeedForward(
+            cfg.mlp_multiplier, cfg.activation, cfg.norm_eps, self.dtype, name="mlp"
+        )(x_BxTxD)
+        return x_BxTxD + gate("alpha_dense", cfg.alpha_dense_init) * size_BxTx1 * dense
 
 
 class MaskedCrossAttention(nn.Module):
@@ -86,7 +102,7 @@ class MaskedCrossAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array | None, mask_BxTxN: Array) -> Array:
-        x = nn.LayerNorm(dtype=self.dtype, name="norm")(x_BxTxD)
+        x = nn.LayerNorm(self.config.norm_eps, self.dtype, name="norm")(x_BxTxD)
         key, value = self._keys_and_values(media_BxNxRxD)
         latents = key.shape[1] // mask_BxTxN.shape[-1]
         mask = jnp.repeat(mask_BxTxN, latents, axis=-1)

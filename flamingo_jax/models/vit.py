@@ -1,0 +1,129 @@
+"""Vision Transformer of CLIP and the frozen vision encoder made of it.
+
+Dosovitskiy et al. (arXiv:2010.11929) as CLIP has it (arXiv:2103.00020, §2.4): a class token, a
+LayerNorm before the first layer, and GELU taken as x sigmoid(1.702 x). Flamingo-style models read
+the patches' features after the last layer, before CLIP's last LayerNorm.
+
+Axes: M images, H and W pixels, P patches, L tokens (the class token and P patches), D width, K
+heads, C head width.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flamingo_jax.models.decoder import attention_weights, mix
+
+Array = jax.Array
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_SCALE = (0.26862954, 0.26130258, 0.27577711)
+"""Of CLIP's training images, pixels 0 to 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTConfig:
+    """Shape of the encoder; the defaults are those of CLIP ViT-L/14.
+
+    Attributes:
+      image_size: side of the square input, pixels.
+      patch_size: side of a patch, pixels.
+      width: D.
+      num_layers: Transformer layers.
+      num_heads: K; heads are D / K wide.
+      mlp_dim: hidden width of the feed-forward.
+      norm_eps: epsilon of the norms.
+    """
+
+    image_size: int = 224
+    patch_size: int = 14
+    width: int = 1024
+    num_layers: int = 24
+    num_heads: int = 16
+    mlp_dim: int = 4096
+    norm_eps: float = 1e-5
+
+
+def quick_gelu(x: Array) -> Array:
+    """x sigmoid(1.702 x) (arXiv:1606.08415, §2), the approximation that CLIP was trained with."""
+    return x * nn.sigmoid(1.702 * x)
+
+
+def patches(images_MxHxWx3: Array, size: int) -> Array:
+    """Square patches row by row, [M, P, size * size * 3]."""
+    M, H, W, channels = images_MxHxWx3.shape
+    grid = images_MxHxWx3.reshape(M, H // size, size, W // size, size, channels)
+    return grid.swapaxes(2, 3).reshape(M, (H // size) * (W // size), size * size * channels)
+
+
+class ViTLayer(nn.Module):
+    """x += attention(norm(x)); x += mlp(norm(x)). [M, L, D] -> [M, L, D]."""
+
+    config: ViTConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_MxLxD: Array) -> Array:
+        cfg = self.config
+        x_MxLxD += self._attention(nn.LayerNorm(cfg.norm_eps, self.dtype, name="norm_1")(x_MxLxD))
+        y = nn.LayerNorm(cfg.norm_eps, self.dtype, name="norm_2")(x_MxLxD)
+        y = quick_gelu(nn.Dense(cfg.mlp_dim, dtype=self.dtype, name="up")(y))
+        return x_MxLxD + nn.Dense(cfg.width, dtype=self.dtype, name="down")(y)
+
+    def _attention(self, x_MxLxD: Array) -> Array:
+        cfg = self.config
+        shape = (cfg.num_heads, cfg.width // cfg.num_heads)
+        q, k, v = (
+            nn.DenseGeneral(shape, dtype=self.dtype, name=name)(x_MxLxD)
+            for name in ("query", "key", "value")
+        )
+        M, L, _ = x_MxLxD.shape
+        mixed = mix(attention_weights(q, k, jnp.ones((M, L, L), bool)), v)
+        return nn.DenseGeneral(cfg.width, axis=(-2, -1), dtype=self.dtype, name="out")(mixed)
+
+
+class ViT(nn.Module):
+    """Normalised images to the patches' features, [M, H, W, 3] -> [M, P, D].
+
+    Sows the class token after CLIP's last LayerNorm, [M, D], as `pooled` into the collection
+    `intermediates` if that is asked for.
+    """
+
+    config: ViTConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images_MxHxWx3: Array) -> Array:
+        cfg = self.config
+        normal = nn.initializers.normal(0.02)
+        cut = patches(images_MxHxWx3, cfg.patch_size)
+        x = nn.Dense(cfg.width, use_bias=False, dtype=self.dtype, name="patch")(cut)
+        M, P, D = x.shape
+        first = self.param("class_D", normal, (D,)).astype(x.dtype)
+        x_MxLxD = jnp.concatenate([jnp.broadcast_to(first, (M, 1, D)), x], axis=1)
+        x_MxLxD += self.param("position_LxD", normal, (P + 1, D)).astype(x.dtype)
+        x_MxLxD = nn.LayerNorm(cfg.norm_eps, self.dtype, name="pre_norm")(x_MxLxD)
+        scanned = nn.scan(
+            lambda layer, x: (layer(x), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=cfg.num_layers,
+        )
+        x_MxLxD, _ = scanned(ViTLayer(cfg, self.dtype, name="layers"), x_MxLxD)
+        pooled = nn.LayerNorm(cfg.norm_eps, self.dtype, name="post_norm")(x_MxLxD[:, 0])
+        self.sow("intermediates", "pooled", pooled)
+        return x_MxLxD[:, 1:]
+
+
+class ViTEncoder(nn.Module):
+    """images_MxHxWx3 uint8 -> features_MxPxD float32."""
+
+    config: ViTConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images_MxHxWx3: Array) -> Array:
+        images = (images_MxHxWx3.astype(jnp.float32) / 255 - jnp.array(_MEAN)) / jnp.array(_SCALE)
+        return ViT(self.config, self.dtype, name="net")(images).astype(jnp.float32)

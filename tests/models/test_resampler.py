@@ -1,0 +1,81 @@
+"""Perceiver Resampler: OpenFlamingo's form against a restatement in PyTorch, frames, shapes."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
+from tests.models.test_xattn import random_tree
+
+B, N, P, D = 2, 3, 6, 12
+OPEN_FLAMINGO = ResamplerConfig(
+    width=D,
+    num_layers=2,
+    num_latents=4,
+    num_heads=2,
+    head_dim=5,
+    max_frames=0,
+    project=False,
+    activation="gelu",
+    norm_eps=1e-5,
+)
+
+
+def build(config: ResamplerConfig, frames: int, channels: int = D):
+    features = np.random.default_rng(1).normal(size=(B, N, frames, P, channels))
+    features = features.astype(np.float32)
+    model = PerceiverResampler(config)
+    params = random_tree(jax.eval_shape(model.init, jax.random.key(0), features)["params"])
+    return model, params, features
+
+
+def restated(params, features, layers, eps):
+    """Latents attend to [features; latents], then a feed-forward; one LayerNorm ends it."""
+    p = jax.tree.map(lambda leaf: torch.from_numpy(np.asarray(leaf)), params)
+
+    def normed(x, norm):
+        return F.layer_norm(x, x.shape[-1:], norm["scale"], norm["bias"], eps)
+
+    x = torch.from_numpy(features).flatten(0, 1).flatten(1, 2)
+    latents = p["latents"].expand(len(x), -1, -1)
+    for i in range(layers):
+        attention, mlp = p[f"attention_{i}"], p[f"mlp_{i}"]
+        own = normed(latents, attention["latents_norm"])
+        both = torch.cat([normed(x, attention["features_norm"]), own], 1)
+        q = torch.einsum("bsd,dkc->bksc", own, attention["query"]["kernel"])
+        k = torch.einsum("bsd,dkc->bksc", both, attention["key"]["kernel"])
+        v = torch.einsum("bsd,dkc->bksc", both, attention["value"]["kernel"])
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        latents = latents + torch.einsum("bktc,kcd->btd", mixed, attention["out"]["kernel"])
+        hidden = F.gelu(normed(latents, mlp["norm"]) @ mlp["up"]["kernel"])
+        latents = latents + hidden @ mlp["down"]["kernel"]
+    return normed(latents, p["norm"]).unflatten(0, (B, N))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_open_flamingos_form_equals_its_restatement(frames):
+    model, params, features = build(OPEN_FLAMINGO, frames)
+    assert {"project", "time_embedding"}.isdisjoint(params)
+    got = jax.jit(model.apply)({"params": params}, features)
+    chex.assert_shape(got, (B, N, 4, D))
+    np.testing.assert_allclose(got, restated(params, features, 2, 1e-5), atol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_latents_are_as_many_whatever_the_frames(frames):
+    config = ResamplerConfig(D, 1, 4, 2, 5, max_frames=2)
+    model, params, features = build(config, frames, channels=7)
+    chex.assert_shape(params["time_embedding"], (2, D))
+    chex.assert_shape(jax.jit(model.apply)({"params": params}, features), (B, N, 4, D))
+
+
+def test_frames_are_told_apart_by_the_time_embedding_only():
+    for config, same in ((OPEN_FLAMINGO, True), (ResamplerConfig(D, 1, 4, 2, 5), False)):
+        model, params, features = build(config, 2)
+        apply = jax.jit(model.apply)
+        forth = apply({"params": params}, features)
+        back = apply({"params": params}, features[:, :, ::-1])
+        assert np.allclose(forth, back, atol=1e-5) == same

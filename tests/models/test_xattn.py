@@ -1,0 +1,96 @@
+"""Gated cross-attention: OpenFlamingo's form against a restatement in PyTorch, masks, caches."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionDense, media_mask
+
+B, T, N, R, D, WIDTH = 2, 7, 3, 4, 12, 10
+INDEX = np.array([[0, 0, 1, 1, 2, 3, 3], [1, 1, 1, 2, 2, 2, 2]])
+OPEN_FLAMINGO = CrossAttentionConfig(
+    num_heads=2, head_dim=5, alpha_init=0.7, alpha_dense_init=-0.4, activation="gelu", norm_eps=1e-5
+)
+
+
+def random_tree(shapes, seed: int = 0, scale: float = 0.4):
+    """Random values for all leaves, norms and gates included."""
+    draw = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: (draw.normal(size=leaf.shape) * scale).astype(np.float32), shapes
+    )
+
+
+def build(config: CrossAttentionConfig):
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(B, T, D)).astype(np.float32)
+    media = draw.normal(size=(B, N, R, WIDTH)).astype(np.float32)
+    mask = media_mask(jnp.array(INDEX), N)
+    layer = GatedCrossAttentionDense(config)
+    params = random_tree(jax.eval_shape(layer.init, jax.random.key(0), x, media, mask)["params"])
+    return layer, params, x, media, mask
+
+
+def restated(params, x, media, index, eps):
+    """x += tanh(a) attention(norm(x), media); x += tanh(b) mlp(x), by explicit masks in PyTorch."""
+    p = jax.tree.map(lambda leaf: torch.from_numpy(np.asarray(leaf)), params)
+    x, media = torch.from_numpy(x), torch.from_numpy(media)
+    attention, mlp = p["attention"], p["mlp"]
+
+    def normed(x, norm):
+        return F.layer_norm(x, x.shape[-1:], norm["scale"], norm["bias"], eps)
+
+    def heads(x, kernel):
+        return torch.einsum("bsd,dkc->bksc", x, kernel)
+
+    flat = media.flatten(1, 2)
+    q = heads(normed(x, attention["norm"]), attention["query"]["kernel"])
+    k, v = heads(flat, attention["key"]["kernel"]), heads(flat, attention["value"]["kernel"])
+    of_media = torch.arange(N).repeat_interleave(R) + 1
+    index = torch.from_numpy(index)
+    hidden = (index[:, :, None] != of_media)[:, None]
+    scores = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(hidden, -1e30)
+    mixed = (scores.softmax(-1) @ v).masked_fill((index == 0)[:, None, :, None], 0.0)
+    out = torch.einsum("bktc,kcd->btd", mixed, attention["out"]["kernel"])
+    x = x + p["alpha_xattn"].tanh() * out
+    hidden = F.gelu(normed(x, mlp["norm"]) @ mlp["up"]["kernel"])
+    return x + p["alpha_dense"].tanh() * (hidden @ mlp["down"]["kernel"])
+
+
+def test_open_flamingos_form_equals_its_restatement():
+    layer, params, x, media, mask = build(OPEN_FLAMINGO)
+    got = jax.jit(layer.apply)({"params": params}, x, media, mask)
+    chex.assert_shape(got, (B, T, D))
+    expected = restated(params, x, media, INDEX, 1e-5)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_the_papers_form_has_the_same_parameters_and_another_activation():
+    layer, params, x, media, mask = build(OPEN_FLAMINGO)
+    paper = GatedCrossAttentionDense(CrossAttentionConfig(2, 5))
+    shapes = jax.eval_shape(paper.init, jax.random.key(0), x, media, mask)["params"]
+    chex.assert_trees_all_equal_shapes(shapes, params)
+    outputs = [jax.jit(m.apply)({"params": params}, x, media, mask) for m in (layer, paper)]
+    assert float(jnp.abs(outputs[0] - outputs[1]).max()) > 1e-2
+
+
+@pytest.mark.parametrize("gate", ["alpha_xattn", "alpha_dense"])
+def test_a_closed_gate_closes_its_branch_only(gate):
+    layer, params, x, media, mask = build(OPEN_FLAMINGO)
+    apply = jax.jit(layer.apply)
+    closed = {**params, gate: jnp.zeros(())}
+    both = {**params, "alpha_xattn": jnp.zeros(()), "alpha_dense": jnp.zeros(())}
+    assert not np.allclose(apply({"params": closed}, x, media, mask), x)
+    np.testing.assert_array_equal(apply({"params": both}, x, media, mask), x)
+
+
+def test_kept_keys_and_values_give_the_same_output():
+    layer, params, x, media, mask = build(OPEN_FLAMINGO)
+    first, kept = layer.apply({"params": params}, x, media, mask, mutable=["cache"])
+    again = layer.apply({"params": params, **kept}, x, None, mask)
+    chex.assert_tree_shape_prefix(kept["cache"], (B, N * R, 2, 5))
+    np.testing.assert_allclose(again, first, atol=1e-6)
