@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ml_collections
 
@@ -140,10 +140,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         return _convert(_chosen(arguments, value), value, where)
-    if origin is Literal:
-        if value in arguments:
-            return value
-        raise UserError(f"Config field {where} must be one of {arguments}, not {value!r}.")
     if origin is tuple and isinstance(value, list | tuple):
         hints = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
         if len(hints) == len(value):

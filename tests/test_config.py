@@ -9,8 +9,16 @@ import pytest
 
 from flamingo_jax import config as configuration
 from flamingo_jax.errors import UserError
+from flamingo_jax.models.nfnet import VisionConfig
+from flamingo_jax.models.vit import ViTConfig
 
-RECIPES = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+CONFIGS = Path(__file__).parent.parent / "configs"
+RECIPES = sorted(set(CONFIGS.glob("*.py")) - set(CONFIGS.glob("benchmark_*.py")))
+
+
+@dataclasses.dataclass(frozen=True)
+class Either:
+    vision: VisionConfig | ViTConfig
 
 
 def recipe(path: Path = RECIPES[0]) -> dict[str, Any]:
@@ -61,6 +69,25 @@ def test_a_wrong_type_is_named(section: str, field: str, value: Any, message: st
     values[section][field] = value
     with pytest.raises(UserError, match=message):
         configuration.resolve(values)
+
+
+@pytest.mark.parametrize(
+    ("vision", "kind"),
+    [
+        ({"widths": (8,), "image_size": 32}, VisionConfig),
+        ({}, VisionConfig),
+        ({"patch_size": 8, "image_size": 32}, ViTConfig),
+    ],
+)
+def test_the_fields_of_a_union_tell_which_is_meant(vision: dict[str, Any], kind: type) -> None:
+    assert configuration.build(Either, {"vision": vision}) == Either(kind(**vision))
+
+
+def test_a_misspelt_field_of_a_union_names_the_nearest() -> None:
+    values = {"vision": {"patch_size": 8, "num_layer": 2}}
+    message = r"Unknown config field vision\.num_layer: did you mean vision\.num_layers"
+    with pytest.raises(UserError, match=message):
+        configuration.build(Either, values)
 
 
 def test_differences_name_fields_and_both_values() -> None:

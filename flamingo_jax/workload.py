@@ -1,0 +1,258 @@
+"""The benchmark's work: a training step from pixels, and greedy generation, timed.
+
+The work is that of the Flamingo implementations it is compared with, on random weights and inputs:
+train is one optimizer step with the loss on every token; generate starts from pixels too and runs
+the vision encoder, the prompt and every new token, whatever the tokens are.
+
+Axes: B batch, T text tokens, N media, F frames, H and W pixels, P grid positions, C feature
+channels, R latents a medium, D width.
+"""
+
+import dataclasses
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flamingo_jax import config as configuration
+from flamingo_jax.errors import UserError
+from flamingo_jax.inference.cache import PromptBatch
+from flamingo_jax.inference.generate import GenerationConfig, generate
+from flamingo_jax.inference.handle import encode, resample
+from flamingo_jax.inference.layers import unstack
+from flamingo_jax.models.decoder import DecoderConfig
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel
+from flamingo_jax.models.nfnet import VisionConfig
+from flamingo_jax.models.resampler import ResamplerConfig
+from flamingo_jax.models.vit import ViTConfig
+from flamingo_jax.models.xattn import CrossAttentionConfig
+from flamingo_jax.parallel.mesh import MeshConfig, make_mesh, replicated
+from flamingo_jax.training.loss import Inputs
+from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
+from flamingo_jax.training.step import TrainState, make_step
+
+WHAT = ("train", "generate")
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkConfig:
+    """How much work is timed.
+
+    Attributes:
+      batch: sequences of a training step, and of the larger of the two generations.
+      tokens: of a training sequence.
+      images: of each sequence, one frame each, at equal distances in the prompt.
+      prompt: tokens before the new ones.
+      new_tokens: tokens generated, none fewer.
+      repeats: timings, after a first call, whose median is told.
+    """
+
+    batch: int = 4
+    tokens: int = 128
+    images: int = 2
+    prompt: int = 64
+    new_tokens: int = 64
+    repeats: int = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """A model and the work to time on it; fields as in `RunConfig`."""
+
+    seed: int
+    dtype: str
+    vision: VisionConfig | ViTConfig
+    decoder: DecoderConfig
+    resampler: ResamplerConfig
+    xattn: CrossAttentionConfig
+    optimizer: OptimizerConfig
+    work: WorkConfig = dataclasses.field(default_factory=WorkConfig)
+
+    @property
+    def model(self) -> FlamingoConfig:
+        """The model that these fields describe."""
+        return FlamingoConfig(self.decoder, self.resampler, self.xattn, self.vision, self.dtype)
+
+
+def read(values: Mapping[str, Any]) -> BenchmarkConfig:
+    """From the fields of a BenchmarkConfig, or of a training run, whose model is taken.
+
+    Raises:
+      UserError: a field is unknown (the nearest one is named), missing, or of another type.
+    """
+    if "mixture" not in values:
+        return configuration.build(BenchmarkConfig, values)
+    run = configuration.resolve(values)
+    shared = {field.name for field in dataclasses.fields(BenchmarkConfig)} - {"work"}
+    return BenchmarkConfig(**{name: getattr(run, name) for name in shared})
+
+
+def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, Any]:
+    """Times what is asked for; see the fields' names for units.
+
+    Compile time is what the first calls took beyond a median one, with no program kept on disk.
+
+    Raises:
+      UserError: `what` names other work.
+    """
+    for name in what:
+        if name not in WHAT:
+            raise UserError(f"--what takes {' and '.join(WHAT)}, not {name!r}.")
+    jax.config.update("jax_enable_compilation_cache", False)
+    found: dict[str, Any] = {"peer": "flamingo_jax"}
+    compile_s = 0.0
+    if "train" in what:
+        train_s, first_s = _timed(training_step(config), config.work.repeats)
+        found["train_step_s"] = round(train_s, 4)
+        compile_s += first_s - train_s
+    if "generate" in what:
+        found["generate_tokens_per_s"] = {}
+        for batch in sorted({1, config.work.batch}):
+            seconds, first_s = _timed(generation(config, batch), config.work.repeats)
+            rate = batch * config.work.new_tokens / seconds
+            found["generate_tokens_per_s"][str(batch)] = round(rate, 2)
+            compile_s += first_s - seconds
+    return {
+        **found,
+        "compile_s": round(max(compile_s, 0.0), 1),
+        "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+        **count(config),
+        "common": describe(config),
+    }
+
+
+def count(config: BenchmarkConfig) -> dict[str, int]:
+    """Numbers of parameters: `params_total` and `params_trainable`."""
+    shapes = jax.eval_shape(lambda: _variables(config))
+
+    def size(tree: Any) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    return {"params_total": size(shapes), "params_trainable": size(shapes["params"])}
+
+
+def describe(config: BenchmarkConfig) -> dict[str, Any]:
+    """The configuration in the words that the compared implementations print."""
+    decoder, vision, resampler, xattn = (
+        config.decoder,
+        config.vision,
+        config.resampler,
+        config.xattn,
+    )
+    tower = {"image": vision.image_size}
+    if isinstance(vision, ViTConfig):
+        tower = {
+            "vit_width": vision.width,
+            "vit_layers": vision.num_layers,
+            "vit_heads": vision.num_heads,
+            "patch": vision.patch_size,
+            **tower,
+        }
+    work = dataclasses.asdict(config.work)
+    del work["repeats"]
+    return {
+        "lm_width": decoder.width,
+        "lm_layers": decoder.num_layers,
+        "lm_heads": decoder.num_heads,
+        "vocab": decoder.vocab_size,
+        "ff_multiplier": xattn.mlp_multiplier,
+        "xattn_every": xattn.every,
+        **tower,
+        "resampler_layers": resampler.num_layers,
+        "latents": resampler.num_latents,
+        "xattn_heads": xattn.num_heads,
+        "xattn_head_dim": xattn.head_dim,
+        **work,
+    }
+
+
+def training_step(config: BenchmarkConfig) -> Callable[[], Any]:
+    """A call that encodes the images, takes one optimizer step, and waits for it."""
+    model, work, mesh = FlamingoModel(config.model), config.work, make_mesh(MeshConfig())
+    variables = jax.device_put(jax.jit(lambda: _variables(config))(), replicated(mesh))
+    params, frozen = variables["params"], variables["frozen"]
+    optimizer = make_optimizer(config.optimizer, 10_000)
+    step = make_step(model, optimizer, {"all": 1.0}, mesh)
+    state = jax.device_put(
+        TrainState(jnp.int32(0), params, jax.jit(optimizer.init)(params)), replicated(mesh)
+    )
+    tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, work.batch, work.tokens)
+    at_BxA = np.tile(np.arange(work.tokens - 1, dtype=np.int32), (work.batch, 1))
+    targets_BxA = tokens_BxT[:, 1:]
+
+    def once() -> None:
+        nonlocal state
+        features = encode(config.model, frozen["vision"], images_MxHxWx3)
+        inputs = Inputs(
+            tokens_BxT=tokens_BxT,
+            media_index_BxT=index_BxT,
+            features_BxNxFxPxC=features.reshape(work.batch, work.images, 1, *features.shape[1:]),
+            at_BxA=at_BxA,
+            targets_BxA=targets_BxA,
+            weights_BxA=np.ones(targets_BxA.shape, np.float32),
+        )
+        state, _ = step(state, frozen, {"all": inputs})
+        jax.block_until_ready(state)
+
+    return once
+
+
+def generation(config: BenchmarkConfig, batch: int) -> Callable[[], list[list[int]]]:
+    """A call that encodes the images and continues `batch` prompts greedily, to the last token."""
+    work = config.work
+    variables = jax.jit(lambda: _variables(config))()
+    weights = unstack(config.model, variables["params"], variables["frozen"])
+    tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, batch, work.prompt)
+    length_B = np.full((batch,), work.prompt, np.int32)
+    options = GenerationConfig(max_new_tokens=work.new_tokens)
+    never = (config.decoder.vocab_size,)
+
+    def once() -> list[list[int]]:
+        features = encode(config.model, weights.vision, images_MxHxWx3)
+        latents_MxRxD = resample(config.model, weights.resampler, features[:, None])
+        media = latents_MxRxD.reshape(batch, work.images, *latents_MxRxD.shape[1:])
+        prompt = PromptBatch(tokens_BxT, length_B, index_BxT, media)
+        return generate(config.model, weights, prompt, options, never)
+
+    return once
+
+
+def _timed(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """(median seconds, seconds of the first call, which compiles)."""
+    seconds = []
+    for _ in range(1 + repeats):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:]), seconds[0]
+
+
+def _variables(config: BenchmarkConfig) -> Any:
+    """Random collections `params` and `frozen`."""
+    tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, 1, config.work.prompt)
+    images = images_MxHxWx3.reshape(1, config.work.images, 1, *images_MxHxWx3.shape[1:])
+    model, key = FlamingoModel(config.model), jax.random.key(config.seed)
+    variables: Any = model.init(key, tokens_BxT, images, index_BxT, method="from_pixels")
+    embedding = variables["frozen"]["language"]["embedding"]  # zeros until a model is loaded
+    normal = 0.02 * jax.random.normal(key, embedding.shape)
+    language = {**variables["frozen"]["language"], "embedding": normal}
+    return {**variables, "frozen": {**variables["frozen"], "language": language}}
+
+
+def _inputs(
+    config: BenchmarkConfig, batch: int, length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random (tokens_BxT, media_index_BxT, images_MxHxWx3), M = B * N."""
+    draw, images = np.random.default_rng(config.seed), config.work.images
+    tokens = draw.integers(0, config.decoder.vocab_size, (batch, length), dtype=np.int32)
+    apart = max(config.work.prompt // images, 1)
+    index = np.minimum(np.arange(length) // apart + 1, images).astype(np.int32)
+    side = config.vision.image_size
+    shape = (batch * images, side, side, 3)
+    pixels = draw.integers(0, 256, shape, dtype=np.uint8)
+    return tokens, np.broadcast_to(index, (batch, length)), pixels
