@@ -20,6 +20,8 @@ from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.data.video import make_clip
 from flamingo_jax.errors import UserError
 
+_DRAWS = 100  # of one example, before it is clear that none fits
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
@@ -116,17 +118,29 @@ def make_iterator(
 def make_example(
     config: DatasetConfig, pool: Pool, tokenizer: Tokenizer, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """One padded sequence, by field of `Batch` without the batch axis."""
-    turns = _turns(config, pool, rng)
-    text_first = bool(rng.random() < config.p_next)
-    while True:
-        sequence = encode_turns(turns, tokenizer, config.eoc_weight, text_first)
-        scored = sum(weight > 0 for weight in sequence.loss_mask)
-        fits = len(sequence.tokens) <= config.length and scored <= config.max_answer_tokens
-        if fits or len(turns) == 1:
-            break
-        turns = turns[1:]  # long names: fewer supports
-    return pad(sequence, config.length, config.media, tokenizer.pad_id, f"Data set {config.name}")
+    """One padded sequence, by field of `Batch` without the batch axis.
+
+    Long names cost supports; where not even one turn fits, another example is drawn.
+
+    Raises:
+      UserError: none of many examples fits; the message says what to raise.
+    """
+    tokens = scored = 0
+    for _ in range(_DRAWS):
+        turns = _turns(config, pool, rng)
+        text_first = bool(rng.random() < config.p_next)
+        for first in range(len(turns)):
+            sequence = encode_turns(turns[first:], tokenizer, config.eoc_weight, text_first)
+            tokens = len(sequence.tokens)
+            scored = sum(weight > 0 for weight in sequence.loss_mask)
+            if tokens <= config.length and scored <= config.max_answer_tokens:
+                where = f"Data set {config.name}"
+                return pad(sequence, config.length, config.media, tokenizer.pad_id, where)
+    raise UserError(
+        f"Data set {config.name}: a sequence of one turn has {tokens} tokens, {scored} of "
+        f"them scored: raise length from {config.length} or max_answer_tokens from "
+        f"{config.max_answer_tokens}."
+    )
 
 
 def _turns(config: DatasetConfig, pool: Pool, rng: np.random.Generator) -> tuple[Turn, ...]:

@@ -72,8 +72,20 @@ def test_long_sequences_lose_supports_and_one_that_cannot_fit_says_so(
     batch = next(make_iterator(MixtureConfig((names,)), drawings, tokenizer, 0))["names"]
     assert batch.tokens_BxT.shape == (4, 30)
     short = DatasetConfig("pairs", "pairs", 1, 1.0, 4, 1, 24)
-    with pytest.raises(UserError, match=r"pairs: a sequence has \d+ tokens: raise length from 4"):
+    with pytest.raises(UserError, match=r"pairs: .* has \d+ tokens, .* raise length from 4"):
         next(make_iterator(MixtureConfig((short,)), drawings, tokenizer, 0))
+    curt = DatasetConfig("pairs", "pairs", 1, 1.0, 64, 1, 1)
+    with pytest.raises(UserError, match=r"pairs: .* raise .* max_answer_tokens from 1"):
+        next(make_iterator(MixtureConfig((curt,)), drawings, tokenizer, 0))
+
+
+def test_texts_that_do_not_fit_are_left_out(drawings: list[Drawing], tokenizer: Tokenizer) -> None:
+    """Names of 30 tokens are rare: a run must not end at the first of them."""
+    tight = DatasetConfig("pairs", "pairs", 500, 1.0, 12, 1, 7)
+    batch = next(make_iterator(MixtureConfig((tight,)), drawings, tokenizer, 0))["pairs"]
+    scored = (batch.loss_mask_BxT > 0).sum(1)
+    assert scored.max() == 7
+    assert scored.min() >= 2
 
 
 def test_unknown_family_and_kind() -> None:
