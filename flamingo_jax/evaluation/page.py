@@ -25,6 +25,13 @@ _CURVES = {
     "exact_match": "Greedy text equal to the right answer, word for word.",
     "language": "Generated name in the language of the supports.",
 }
+_VISION = {
+    "knn5_category": "category right by the 5 nearest training drawings",
+    "retrieval_top1": "own English name nearest of all names",
+    "retrieval_top5": "own English name among the 5 nearest",
+    "candidates": "names to choose among, one drawing of each base",
+    "drawings": "drawings, variants included",
+}
 
 
 def write_report(folder: Path, split: str = "test") -> Path:
@@ -95,16 +102,21 @@ def render(
         curves=[
             (plots.data_uri(plots.shots_curves(rows, metric)), caption)
             for metric, caption in _CURVES.items()
-            if any(row["metric"] == metric for row in rows)
+            if len({row["shots"] for row in rows if row["metric"] == metric}) > 1
         ],
-        losses=plots.data_uri(plots.loss_curves(metrics)) if metrics else None,
+        losses=(
+            plots.data_uri(plots.loss_curves(metrics, "nats a scored token")) if metrics else None
+        ),
         gates=(
             plots.data_uri(plots.gates(metrics)) if any("gates" in row for row in metrics) else None
         ),
         vision_losses=(
-            plots.data_uri(plots.loss_curves(vision_metrics)) if vision_metrics else None
+            plots.data_uri(plots.loss_curves(vision_metrics, "nats, both directions"))
+            if vision_metrics
+            else None
         ),
-        vision_results=sorted(_flat(vision_results)),
+        vision_splits=list(vision_results),
+        vision_lines=_by_figure(vision_results),
         gallery=gallery,
         heat_maps=heat_maps,
         cost=_cost(seconds, timing),
@@ -122,22 +134,30 @@ def _cost(seconds: Mapping[str, float], timing: plots.Rows) -> list[tuple[str, s
     if seconds:
         cost.append(("all stages", f"{sum(seconds.values()) / 60:.1f} min"))
     if timing:
-        for key, unit in (("seconds", "s a step"), ("tokens_per_s", "tokens/s")):
+        for key, unit in (("seconds", "seconds a step"), ("tokens_per_s", "tokens a second")):
             values = sorted(row[key] for row in timing if key in row)
             if values:
                 cost.append((f"median {unit}", f"{values[len(values) // 2]:,.2f}"))
+        waited = sum(row.get("wait_s", 0.0) for row in timing)
+        spent = sum(row.get("seconds", 0.0) for row in timing)
+        if spent:
+            cost.append(("waiting for data, of all steps", f"{100 * waited / spent:.1f}%"))
     return cost
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    found = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found.extend(_flat(value, f"{prefix}{key}, "))
-        else:
-            text = f"{value:.3f}" if isinstance(value, float) else str(value)
-            found.append((f"{prefix}{key}".replace("_", " "), text))
-    return found
+def _by_figure(results: Mapping[str, Mapping[str, float]]) -> list[tuple[str, list[str]]]:
+    """Lines of the vision stage's table: what is measured, and its value in each split."""
+    names = dict.fromkeys(name for part in results.values() for name in part)
+    return [
+        (_VISION.get(name, name.replace("_", " ")), [_shown(p.get(name)) for p in results.values()])
+        for name in names
+    ]
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _json(path: Path) -> Any:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -23,6 +25,9 @@ CEILINGS = {
     "ceiling_names_as_text": ("#8e44ad", "names as text, language model alone"),
 }
 """Colour and label of each ceiling."""
+
+GATES = {"alpha_xattn": "cross-attention", "alpha_dense": "feed-forward"}
+"""What each gate lets through."""
 
 _CYCLE = ("#1f5fbf", "#d9822b", "#1a9850", "#8e44ad", "#c0392b", "#16a3b8", "#7f8c8d", "#b8860b")
 
@@ -95,14 +100,20 @@ def _band(
         return
     x = [place[row["shots"]] for row in rows]
     low, high = np.array([row["ci95"] for row in rows]).T
-    axis.plot(x, [row["score"] for row in rows], style, color=colour, label=label, marker="o", ms=3)
+    scores, on_top = [row["score"] for row in rows], 3 if rows[0]["images"] == "true" else 2
+    axis.plot(x, scores, style, color=colour, label=label, marker="o", ms=3, zorder=on_top)
     axis.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
     if len(rows) == 1 < len(place):  # measured at one number of shots: a level to compare with
         axis.axhline(rows[0]["score"], color=colour, lw=1, ls=style)
 
 
-def loss_curves(rows: Rows, title: str = "") -> Figure:
-    """Training loss over steps, one line for each `loss/NAME` in the rows, smoothed."""
+def loss_curves(rows: Rows, unit: str) -> Figure:
+    """Training loss over steps, one line for each `loss/NAME` in the rows, smoothed.
+
+    Args:
+      rows: of `metrics.jsonl`.
+      unit: what the loss is measured in.
+    """
     names = sorted({key for row in rows for key in row if key.startswith("loss")})
     parts = [name for name in names if name != "loss"] or names
     figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -114,44 +125,44 @@ def loss_curves(rows: Rows, title: str = "") -> Figure:
         axis.plot(steps, values, color=colour, alpha=0.22, lw=0.8)
         axis.plot(steps, _smooth(values), color=colour, lw=1.6, label=name.removeprefix("loss/"))
     axis.set_xlabel("step")
-    axis.set_ylabel("nats a scored token")
-    axis.set_title(title, fontsize=10)
-    axis.legend(frameon=False, fontsize=8, ncols=2)
+    axis.set_ylabel(unit)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(parts) > 1:
+        axis.legend(frameon=False, fontsize=8, ncols=2)
     _plain(axis)
     return figure
 
 
 def gates(rows: Rows) -> Figure:
-    """tanh(α) of each gated layer: over the steps, and by layer at the end."""
+    """tanh(α) of each gated layer: over the steps, and by layer at the end, in the same colours.
+
+    Args:
+      rows: of `metrics.jsonl`; those without `gates` are passed over.
+    """
     rows = [row for row in rows if "gates" in row]
-    figure = Figure(figsize=(9.5, 3.2), layout="constrained")
-    over, attention, dense = figure.subplots(1, 3, width_ratios=(2.4, 1, 1))
+    layers = [str(layer) for layer in rows[-1]["gates"]["layers"]]
+    colours = colormaps["viridis"](np.linspace(0.0, 0.88, len(layers)))  # by depth
     steps = [row["step"] for row in rows]
-    layers = rows[-1].get("layers") or list(range(len(rows[-1]["gates"]["alpha_xattn"])))
-    for name, style in (("alpha_xattn", "-"), ("alpha_dense", "--")):
+    figure = Figure(figsize=(9.5, 4.8), layout="constrained")
+    axes = figure.subplots(2, 2, width_ratios=(2, 1), sharex="col", sharey="row")
+    for (over, last), (name, title) in zip(axes, GATES.items(), strict=True):
         values_SxL = np.tanh(np.array([row["gates"][name] for row in rows], float))
-        for i, layer in enumerate(layers):
-            over.plot(
-                steps,
-                values_SxL[:, i],
-                style,
-                color=_CYCLE[i % len(_CYCLE)],
-                label=f"{name.removeprefix('alpha_')}, layer {layer}",
-            )
-    over.axhline(0, color="#9ca3af", lw=0.8)
-    over.set_xlabel("step")
-    over.set_ylabel("tanh(α)")
-    low, high = over.get_ylim()
-    over.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
-    over.legend(frameon=False, fontsize=7, ncols=2, loc="upper left")
-    for axis, name in ((attention, "alpha_xattn"), (dense, "alpha_dense")):
-        values = np.tanh(np.array(rows[-1]["gates"][name], float))
-        axis.bar([str(layer) for layer in layers], values, color=_CYCLE[: len(layers)])
-        axis.set_title(f"{name}, last step", fontsize=9)
-        axis.set_xlabel("before layer")
-        axis.axhline(0, color="#9ca3af", lw=0.8)
-        _plain(axis)
-    _plain(over)
+        for values_S, colour in zip(values_SxL.T, colours, strict=True):
+            over.plot(steps, values_S, color=colour, lw=1.6, marker="o" if len(rows) == 1 else "")
+        last.bar(layers, values_SxL[-1], color=colours)
+        over.set_title(f"tanh({name}): {title}", fontsize=10)
+        over.set_ylabel("tanh(α)")
+        low, high = min(0.0, values_SxL.min()), max(0.0, values_SxL.max())
+        margin = 0.08 * (high - low) or 0.1  # all shut: the line at 0 stays in sight
+        over.set_ylim(low - margin * (low < 0), high + margin)
+        for axis in (over, last):
+            axis.axhline(0, color="#9ca3af", lw=0.8)
+            _plain(axis)
+    axes[0, 1].set_title("at the last step", fontsize=10)
+    axes[1, 0].set_xlabel("step")
+    axes[1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[1, 1].set_xlabel("before language layer")
+    axes[1, 1].tick_params(axis="x", rotation=90 * (len(layers) > 16))
     return figure
 
 
@@ -181,4 +192,5 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 def _plain(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#e5e7eb", lw=0.6)
+    axis.set_axisbelow(True)
     axis.tick_params(labelsize=8)

@@ -43,11 +43,8 @@ def write_run(folder, text="wug"):
     example = {"benchmark": "category", "shots": 1, "correct": False, "exact": False}
     example |= {"turns": [turn, turn], "candidates": candidates}
     maps = [{"title": "cat", "image": PIXEL, "maps": [{"layer": 12, "uri": PIXEL}]}]
-    gates = {"alpha_xattn": [0.5, 0.2], "alpha_dense": [0.0, -0.1]}
-    metrics = [
-        {"step": s, "loss": 3 / s, "loss/name": 2 / s, "gates": gates, "layers": [12, 18]}
-        for s in range(1, 60)
-    ]
+    gates = {"layers": [12, 18], "alpha_xattn": [0.5, 0.2], "alpha_dense": [0.0, -0.1]}
+    metrics = [{"step": s, "loss": 3 / s, "loss/name": 2 / s, "gates": gates} for s in range(1, 60)]
     files = {
         "results.json": rows(),
         "gallery.json": [example],
