@@ -1,6 +1,5 @@
 """What all entry points share: one line instead of a traceback for a user's mistake."""
 
-import errno
 import logging
 import os
 import signal
@@ -8,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 # Before TensorFlow Datasets is imported: it needs no TensorFlow here and should not look for one.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,13 +17,10 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "flamingo_jax" / "compiled")
 )
 
-from absl import app
+from absl import app, flags
 from absl import logging as absl_logging
 
-from flamingo_jax.errors import Interrupted, UserError
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of the errors that more room would mend."""
+from flamingo_jax.errors import Interrupted, UserError, no_room
 
 
 def run(main: Callable[[], None]) -> None:
@@ -45,16 +42,44 @@ def run(main: Callable[[], None]) -> None:
             _leave(str(error), 1)
         except Interrupted as stop:
             _leave(str(stop), 130)
-        except OSError as error:
-            if error.errno not in FULL:
+        except Exception as error:
+            if (words := no_room(error)) is None:
                 raise
-            where = f" for {error.filename}" if error.filename else ""
-            _leave(f"There is no room{where} ({error.strerror}): make some and run again.", 1)
+            name = getattr(error, "filename", None)
+            where = f" for {name}" if name else ""
+            _leave(f"There is no room{where} ({words}): make some and run again.", 1)
         except KeyboardInterrupt:
             _leave("Stopped: the same command goes on from the last finished stage.", 130)
 
     sys.excepthook = _hook
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+    """Parses absl flags; a mistake in one is told in one line."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        _leave(str(error).splitlines()[0], 1)
+    except Exception as error:  # whatever a config file raises, or ml_collections about a field
+        _leave(_config_mistake(arguments, error), 1)
+
+
+def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
+    from flamingo_jax import config
+
+    options = [argument.lstrip("-").split("=") for argument in arguments[1:]]
+    for name, *value in options:
+        if name == "config" and value and not Path(value[0]).is_file():
+            return f"There is no config file {value[0]}."
+    for name, *_ in options:
+        if name.startswith("config."):
+            try:
+                config.check_field(name.removeprefix("config."))
+            except UserError as mistake:
+                return str(mistake)
+    reason = (str(error).splitlines() or [""])[0]
+    return f"--config cannot be used ({type(error).__name__}: {reason})."
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -63,6 +88,6 @@ def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType 
         sys.__excepthook__(kind, error, trace)
 
 
-def _leave(message: str, status: int) -> None:
+def _leave(message: str, status: int) -> NoReturn:
     print(message, file=sys.stderr, flush=True)
     sys.exit(status)

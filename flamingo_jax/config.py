@@ -93,7 +93,27 @@ def load(path: Path) -> RunConfig:
         raise UserError(
             f"{path} cannot be read ({error}): is {path.parent} the work directory of a run?"
         ) from error
-    return resolve(values)
+    try:
+        return resolve(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def check_field(name: str) -> None:
+    """Looks for a field, such as `xattn.first` or `mixture.datasets[0].length`.
+
+    Raises:
+      UserError: there is none of that name; the nearest one is named.
+    """
+    kind, where = RunConfig, ""
+    for piece in name.split("."):
+        part = piece.split("[")[0]
+        if not dataclasses.is_dataclass(kind):
+            return  # entries of a dict have free names
+        _known(part, [field.name for field in dataclasses.fields(kind)], where)
+        kind, where = typing.get_type_hints(kind)[part], f"{where}{piece}."
+        if typing.get_origin(kind) is tuple:
+            kind = typing.get_args(kind)[0]
 
 
 def differences(before: RunConfig, now: RunConfig) -> list[str]:
@@ -120,9 +140,7 @@ def build(kind: Any, values: Any, where: str = "") -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     hints = typing.get_type_hints(kind)
     for name in values:
-        if name not in fields:
-            nearest = difflib.get_close_matches(str(name), list(fields), 1, 0.0)[0]
-            raise UserError(f"Unknown config field {where}{name}: did you mean {where}{nearest}?")
+        _known(str(name), list(fields), where)
     for name, field in fields.items():
         required = (
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -130,6 +148,12 @@ def build(kind: Any, values: Any, where: str = "") -> Any:
         if required and name not in values:
             raise UserError(f"Config field {where}{name} is missing: add it to the config.")
     return kind(**{name: _convert(hints[name], values[name], where + name) for name in values})
+
+
+def _known(name: str, fields: list[str], where: str) -> None:
+    if name not in fields:
+        nearest = difflib.get_close_matches(name, fields, 1, 0.0)[0]
+        raise UserError(f"Unknown config field {where}{name}: did you mean {where}{nearest}?")
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -1,5 +1,8 @@
 """Errors that a user can mend, told in one sentence."""
 
+import errno
+import os
+
 
 class UserError(ValueError):
     """Bad input: the message says what was wrong, where, and what to do.
@@ -13,3 +16,15 @@ class Interrupted(Exception):
 
     Entry points print the message and exit with status 130.
     """
+
+
+def no_room(error: BaseException) -> str | None:
+    """The system's words for a full disk if that is what an error comes from, else None.
+
+    Libraries wrap the system's error in types of their own and keep its words.
+    """
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        words = os.strerror(number)
+        if getattr(error, "errno", None) == number or words in str(error):
+            return words
+    return None

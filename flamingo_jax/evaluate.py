@@ -14,6 +14,7 @@ from absl import flags
 from flamingo_jax import cli, config
 from flamingo_jax.data.drawings import load_drawings
 from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation.limits import check_limits
 from flamingo_jax.evaluation.run import evaluate, write_results
 from flamingo_jax.evaluation.table import summary
 from flamingo_jax.runs import load
@@ -35,6 +36,7 @@ def main() -> None:
     handle = load(folder)
     drawings = load_drawings(folder / "data")
     asked = dataclasses.replace(config.load(folder / "config.json").evaluation, **_changes())
+    check_limits(asked, drawings, handle.tokenizer, _SPLIT.value)
     found = evaluate(handle, drawings, asked, _SPLIT.value)
     write_results(folder, found, _SPLIT.value)
     print(summary([row.to_json() for row in found.rows]))

@@ -4,7 +4,10 @@ Each stage leaves its result in the work directory and is passed over, or resume
 """
 
 import json
+import logging
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 from flamingo_jax import config as configuration
 from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.checkpoints.store import load_tree, save_tree
+from flamingo_jax.checks import check_config, check_decoder, check_sizes
 from flamingo_jax.config import RunConfig
 from flamingo_jax.data.drawings import Drawing, load_drawings
 from flamingo_jax.data.mixture import make_iterator
@@ -34,6 +38,8 @@ from flamingo_jax.training.provenance import timed, write_versions
 from flamingo_jax.training.source import Source
 from flamingo_jax.training.step import TrainState, make_step
 
+_log = logging.getLogger(__name__)
+
 
 def run(config: RunConfig, folder: Path) -> None:
     """Runs, resumes or passes over every stage of a run.
@@ -46,11 +52,14 @@ def run(config: RunConfig, folder: Path) -> None:
       UserError: the folder belongs to another config, or a stage cannot go on.
       Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
+    check_config(config, len(jax.devices()))
     claim(config, folder)
     clock = folder / "stages.json"
     with timed(clock, "data"):
         drawings = load_drawings(folder / "data")
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    if not (folder / "results.json").exists():
+        check_sizes(config, drawings, tokenizer)
     with timed(clock, "vision"):
         frozen = frozen_weights(config, folder, drawings, tokenizer)
     features = feature_cache(config, folder, drawings, frozen)
@@ -103,8 +112,7 @@ def frozen_weights(
     if not (folder / "frozen").exists():
         path = smollm2.find_gguf()
         decoder, top, layers = smollm2.read_language_model(path)
-        if decoder != config.decoder:
-            raise UserError(f"config.decoder is not that of {path.name}, which is {decoder}.")
+        check_decoder(config.decoder, decoder, path.name)
         vision = pretrain(
             config.vision_training,
             config.vision,
@@ -128,7 +136,10 @@ def feature_cache(
     cache = FeatureCache(lambda images: encode(vision, images))
     stored = folder / "vision" / "features.npz"
     if stored.exists():
-        cache.load(stored)
+        try:
+            cache.load(stored)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            _log.warning("%s cannot be read (%s): it is made again.", stored, error)
     known = len(cache)
     cache.store(drawing.image for drawing in drawings)
     if len(cache) > known:

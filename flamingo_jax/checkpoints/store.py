@@ -8,10 +8,8 @@ beside them, since nothing else tells of a flipped bit in an array.
 
 import contextlib
 import dataclasses
-import errno
 import json
 import logging
-import os
 import shutil
 import zlib
 from collections.abc import Callable
@@ -22,7 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from flamingo_jax.checkpoints.files import write_json
-from flamingo_jax.errors import UserError
+from flamingo_jax.errors import UserError, no_room
 
 SUMS = "sums.json"
 """CRC-32 of every file of a written folder, by name."""
@@ -237,13 +235,20 @@ def check_seal(folder: Path) -> None:
 def _sums(folder: Path) -> dict[str, int]:
     """CRC-32 by name."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SUMS)
-    return {str(path.relative_to(folder)): zlib.crc32(path.read_bytes()) for path in files}
+    return {str(path.relative_to(folder)): _sum(path) for path in files}
+
+
+def _sum(path: Path) -> int:
+    total = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 24):
+            total = zlib.crc32(part, total)
+    return total
 
 
 def _reason(error: Exception) -> str:
     """What an error says, short enough for one line."""
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        if os.strerror(number) in str(error):
-            return os.strerror(number)
+    if words := no_room(error):
+        return words
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:200]

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from tensorflow_datasets.core.utils import gcs_utils
 
 from flamingo_jax.data.colours import dominant_colour
 from flamingo_jax.data.openmoji.builder import Openmoji
+from flamingo_jax.errors import UserError, no_room
 
 SPLITS = ("train", "validation", "test")
+
+_AGAIN = "delete that folder and run again to render the drawings anew."
 
 _log = logging.getLogger(__name__)
 
@@ -49,21 +53,40 @@ def load_drawings(folder: Path) -> list[Drawing]:
     """All drawings; builds the data set in `folder` if it is not there.
 
     Records that cannot be read are left out and counted in one warning.
+
+    Raises:
+      UserError: the disk is full, or hardly anything can be read.
     """
     gcs_utils._is_gcs_disabled = True  # nothing leaves the machine
-    builder = openmoji_builder(folder)
+    for leftover in folder.glob("openmoji/*incomplete*"):
+        shutil.rmtree(leftover)  # the writer was killed
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download that is none
-        builder.download_and_prepare()
+    try:
+        builder = openmoji_builder(folder)
+        with contextlib.redirect_stdout(io.StringIO()):  # it announces a download that is none
+            builder.download_and_prepare()
+        return _read(builder, folder)
+    except UserError:
+        raise
+    except Exception as error:  # TFDS, array_record and protobuf raise their own types
+        if no_room(error):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{folder} cannot be read ({reason}): {_AGAIN}") from error
+
+
+def _read(builder: Any, folder: Path) -> list[Drawing]:
     drawings, failed = [], 0
     for split in SPLITS:
-        source = builder.as_data_source(split)
+        source, before = builder.as_data_source(split), len(drawings)
         for i in range(len(source)):
             try:
                 drawings.append(_drawing(source[i], split))
             except Exception as error:  # array_record and the decoders raise their own types
                 failed += 1
                 _log.debug("Record %d of %s: %s", i, split, error)
+        if len(drawings) == before:
+            raise UserError(f"{folder} has no readable drawing of the split {split}: {_AGAIN}")
     if failed:
         _log.warning("%d damaged records in %s were left out.", failed, folder)
     return drawings

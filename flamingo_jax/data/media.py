@@ -1,12 +1,14 @@
 """Still pictures and clips as arrays of frames; decoding of files that others made."""
 
+import contextlib
 import io
+import itertools
 import warnings
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from flamingo_jax.errors import UserError
 
@@ -69,9 +71,12 @@ def _decode_picture(content: bytes) -> list[np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
         picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP", "GIF"))
-    if picture.width * picture.height * getattr(picture, "n_frames", 1) > MOST_PIXELS:
+    # What follows the picture in a phone's JPEG is a preview or a depth map, not another frame.
+    frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+    if picture.width * picture.height * frames > MOST_PIXELS:
         raise UserError(f"more than {MOST_PIXELS:,} pixels: make the picture smaller.")
-    return [_on_white(frame) for frame in ImageSequence.Iterator(picture)]
+    shown = itertools.islice(ImageSequence.Iterator(picture), frames)
+    return [on_white(frame) for frame in shown]
 
 
 def _decode_mp4(content: bytes) -> list[np.ndarray]:
@@ -85,7 +90,12 @@ def _decode_mp4(content: bytes) -> list[np.ndarray]:
     return frames
 
 
-def _on_white(picture: Image.Image) -> np.ndarray:
+def on_white(picture: Image.Image) -> np.ndarray:
+    """A picture as a viewer shows it, uint8 [H, W, 3]: upright, 8 bits, on white."""
+    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing against the pixels
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     drawn = picture.convert("RGBA")
     white = Image.new("RGBA", drawn.size, "white")
     return np.asarray(Image.alpha_composite(white, drawn).convert("RGB"))

@@ -42,7 +42,7 @@ def _story(
         clip = [transform(first.image, 0, 0.7, right * r, down * r) for r in reach]
         return np.stack(clip), f"{name} moves {word}"
     if kind == 1:
-        word, sign = ("clockwise", -1) if rng.random() < 0.5 else ("anticlockwise", 1)
+        word, sign = ("clockwise", 1) if rng.random() < 0.5 else ("anticlockwise", -1)
         clip = [transform(first.image, sign * 90 * t, 0.8, 0, 0) for t in times]
         return np.stack(clip), f"{name} turns {word}"
     if kind == 2:

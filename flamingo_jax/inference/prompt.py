@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from flamingo_jax.data.media import decode_media
+from flamingo_jax.data.media import decode_media, on_white
 from flamingo_jax.data.tokenizer import IMAGE, Tokenizer
 from flamingo_jax.errors import UserError
 
@@ -108,9 +108,12 @@ def media_index(tokens: np.ndarray, image_id: int) -> np.ndarray:
 
 def _fitted(image: Image.Image, size: int) -> np.ndarray:
     """uint8 [size, size, 3], transparency and borders white."""
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, "white")
-    flat = Image.alpha_composite(white, rgba).convert("RGB")
-    if flat.size != (size, size):
-        flat = ImageOps.pad(flat, (size, size), Image.Resampling.LANCZOS, color="white")
-    return np.asarray(flat)
+    flat = Image.fromarray(on_white(image))
+    if flat.size == (size, size):
+        return np.asarray(flat)
+    longest = max(flat.size)
+    width, height = (max(1, round(side * size / longest)) for side in flat.size)
+    square = Image.new("RGB", (size, size), "white")
+    place = (round((size - width) / 2), round((size - height) / 2))
+    square.paste(flat.resize((width, height), Image.Resampling.LANCZOS), place)
+    return np.asarray(square)

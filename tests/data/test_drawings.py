@@ -1,12 +1,16 @@
 """The drawings and their split: nothing held out may be seen in training."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from flamingo_jax.data.colours import dominant_colour
-from flamingo_jax.data.drawings import SPLITS, Drawing
+from flamingo_jax.data.drawings import SPLITS, Drawing, load_drawings
 from flamingo_jax.data.openmoji import builder
 from flamingo_jax.data.openmoji.catalogue import CATEGORIES, base_of, split_of
+from flamingo_jax.errors import UserError
 
 
 def test_no_base_is_in_two_splits(drawings: list[Drawing]) -> None:
@@ -100,6 +104,62 @@ def test_a_drawing_that_cannot_be_rendered_is_counted(
     monkeypatch.setattr(builder, "render", render)
     assert [entry.code for entry, _ in builder.rendered()] == [entries[0].code, entries[2].code]
     assert "1 drawings could not be rendered" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Drawing]]:
+    """A data set of every thirtieth drawing, and what is read from it."""
+    folder = tmp_path_factory.mktemp("few")
+    with pytest.MonkeyPatch.context() as patch:
+        entries = builder.catalogue()[::30]
+        patch.setattr(builder, "catalogue", lambda: entries)
+        return folder, load_drawings(folder)
+
+
+def records(folder: Path, split: str) -> Path:
+    (path,) = folder.rglob(f"*-{split}.array_record*")
+    return path
+
+
+def test_damaged_records_are_left_out_and_counted(
+    few: tuple[Path, list[Drawing]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, drawings = shutil.copytree(few[0], tmp_path / "data"), few[1]
+    path = records(folder, "train")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+    read = load_drawings(folder)
+    assert 0 < len(drawings) - len(read) <= 3
+    assert f"{len(drawings) - len(read)} damaged records" in caplog.text
+    images = {drawing.code: drawing.image for drawing in drawings}
+    assert all((drawing.image == images[drawing.code]).all() for drawing in read)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "zeroed", "deleted"])
+@pytest.mark.parametrize("name", ["*-train.array_record*", "dataset_info.json"])
+def test_a_damaged_file_says_what_to_do(
+    few: tuple[Path, list[Drawing]], tmp_path: Path, name: str, kind: str
+) -> None:
+    folder = shutil.copytree(few[0], tmp_path / "data")
+    (path,) = folder.rglob(name)
+    content = path.read_bytes()
+    path.write_bytes({"truncated": content[:100], "zeroed": bytes(len(content))}.get(kind, b""))
+    if kind == "deleted":
+        path.unlink()
+    with pytest.raises(UserError, match="delete that folder and run again") as caught:
+        load_drawings(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_killed_writers_leftovers_go(few: tuple[Path, list[Drawing]], tmp_path: Path) -> None:
+    folder = shutil.copytree(few[0], tmp_path / "data")
+    leftover = folder / "openmoji" / "1.0.0.incompleteABC123"
+    shutil.copytree(folder / "openmoji" / "1.0.0", leftover)
+    assert len(load_drawings(folder)) == len(few[1])
+    assert not leftover.exists()
 
 
 @pytest.mark.parametrize(

@@ -80,3 +80,29 @@ def test_over_long_prompt(tokenizer):
     check_lengths([prompt], [6], 10)
     with pytest.raises(UserError, match=r"Prompt 2 has 4 tokens and 7 .* max_tokens is 10"):
         check_lengths([prompt, prompt], [6, 7], 10)
+
+
+@pytest.mark.parametrize(("size", "box"), [((2000, 3), (0, 3, 8, 4)), ((1, 500), (4, 0, 5, 8))])
+def test_a_hair_of_an_image_keeps_one_pixel(size, box):
+    (fitted,) = read_media(Image.new("RGB", size), SIZE)
+    left, top, right, bottom = box
+    expected = np.full((SIZE, SIZE, 3), 255, np.uint8)
+    expected[max(top, 0) : bottom, left:right] = 0
+    assert (fitted == 0).all(-1).sum() == SIZE
+    assert fitted.shape == expected.shape
+
+
+def test_a_pil_image_is_turned_as_its_exif_says():
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    picture = Image.new("RGB", (SIZE, SIZE))
+    picture.paste((255, 0, 0), (0, 0, SIZE // 2, SIZE))
+    picture.save(buffer, "PNG", exif=exif)
+    (fitted,) = read_media(Image.open(buffer), SIZE)
+    assert (fitted[: SIZE // 2] == (255, 0, 0)).all()
+    assert (fitted[SIZE // 2 :] == 0).all()
+
+
+def test_sixteen_bits_become_eight():
+    grey = Image.fromarray(np.full((SIZE, SIZE), 100 * 257, np.uint16))
+    assert (read_media(grey, SIZE) == 100).all()

@@ -1,0 +1,138 @@
+"""Numbers of a config that cannot be used, alone or together, found before anything is made.
+
+What only the drawings can tell is checked when they are there: `vision_training.batch` by
+`training.pairs`, the lengths of the mixture and of the evaluation's prompts by `check_sizes`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from flamingo_jax.config import RunConfig
+from flamingo_jax.data.drawings import Drawing
+from flamingo_jax.data.mixture import make_iterator
+from flamingo_jax.data.openmoji.builder import SIZE
+from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation.limits import check_limits
+from flamingo_jax.models.decoder import DecoderConfig
+
+Rules = Iterator[tuple[bool, str]]
+"""Whether all is well, and what to say if not."""
+
+
+def check_config(config: RunConfig, devices: int) -> None:
+    """Looks for numbers that cannot be used.
+
+    Args:
+      config: of the run.
+      devices: how many JAX sees.
+
+    Raises:
+      UserError: the message names the field and what to change.
+    """
+    for rules in (_intervals(config), _vision(config), _bridge(config), _mixture(config)):
+        for good, message in rules:
+            if not good:
+                raise UserError(message)
+    if config.mesh.data > devices:
+        raise UserError(
+            f"mesh.data is {config.mesh.data} but JAX sees {devices} device(s): lower mesh.data."
+        )
+
+
+def check_sizes(config: RunConfig, drawings: Sequence[Drawing], tokenizer: Tokenizer) -> None:
+    """Makes one batch of the mixture, and all prompts of the evaluation, and throws them away.
+
+    Raises:
+      UserError: a data set's sequences, or the evaluation's prompts, do not fit.
+    """
+    next(make_iterator(config.mixture, drawings, tokenizer, config.seed, "train"))
+    check_limits(config.evaluation, drawings, tokenizer, "test")
+
+
+def check_decoder(asked: DecoderConfig, found: DecoderConfig, name: str) -> None:
+    """Compares the config's decoder with the one in a file.
+
+    Raises:
+      UserError: they differ; the message says where.
+    """
+    pairs = [(field, getattr(asked, field), getattr(found, field)) for field in vars(found)]
+    wrong = [f"{field} is {ours}, not {theirs}" for field, theirs, ours in pairs if theirs != ours]
+    if wrong:
+        raise UserError(f"The config's decoder is not that of {name}, where {'; '.join(wrong)}.")
+
+
+def _intervals(config: RunConfig) -> Rules:
+    yield config.dtype in ("float32", "bfloat16"), "dtype must be float32 or bfloat16."
+    for where, holder in (("", config), ("vision_training.", config.vision_training)):
+        yield holder.seed >= 0, f"{where}seed must be 0 or more, not {holder.seed}."
+    for where, stage in (("vision_training", config.vision_training), ("loop", config.loop)):
+        for field in ("steps", "log_every", "save_every"):
+            value = getattr(stage, field)
+            yield value >= 1, f"{where}.{field} must be at least 1, not {value}."
+    yield config.mesh.data >= 1, f"mesh.data must be at least 1, not {config.mesh.data}."
+
+
+def _vision(config: RunConfig) -> Rules:
+    vision, training = config.vision, config.vision_training
+    size = vision.image_size
+    yield (
+        size == SIZE,
+        f"vision.image_size is {size}, but the drawings have {SIZE} pixels: set it to {SIZE}.",
+    )
+    for name, others in (("stem", ("stem_strides",)), ("widths", ("depths", "strides"))):
+        for other in others:
+            lengths = [len(getattr(vision, field)) for field in (name, other)]
+            yield (
+                lengths[0] == lengths[1],
+                f"vision.{name} has {lengths[0]} entries and vision.{other} {lengths[1]}: "
+                "give as many.",
+            )
+    yield training.batch >= 2, f"vision_training.batch must be at least 2, not {training.batch}."
+    yield (
+        training.warmup_steps < training.steps,
+        f"vision_training.warmup_steps is {training.warmup_steps} of {training.steps} steps: "
+        "lower it, or raise vision_training.steps.",
+    )
+
+
+def _bridge(config: RunConfig) -> Rules:
+    first, every, layers = config.xattn.first, config.xattn.every, config.decoder.num_layers
+    yield (
+        0 <= first < layers,
+        f"xattn.first is {first}, but the decoder's layers are 0 to {layers - 1}: "
+        "there would be no cross-attention.",
+    )
+    yield 1 <= every <= layers, f"xattn.every must be from 1 to {layers} layers, not {every}."
+
+
+def _mixture(config: RunConfig) -> Rules:
+    names = [dataset.name for dataset in config.mixture.datasets]
+    yield bool(names), "mixture.datasets is empty: name at least one."
+    yield len(set(names)) == len(names), f"mixture.datasets has a name twice: {', '.join(names)}."
+    for i, dataset in enumerate(config.mixture.datasets):
+        where = f"mixture.datasets[{i}]"
+        for field in ("batch_size", "length", "media", "max_answer_tokens", "frames"):
+            value = getattr(dataset, field)
+            yield value >= 1, f"{where}.{field} must be at least 1, not {value}."
+        yield (
+            dataset.batch_size % config.mesh.data == 0,
+            f"{where}.batch_size is {dataset.batch_size}, which mesh.data={config.mesh.data} "
+            "devices cannot share: make it a multiple.",
+        )
+        most = config.resampler.max_frames
+        yield (
+            dataset.frames <= most,
+            f"{where}.frames is {dataset.frames}, but resampler.max_frames is {most}: raise that.",
+        )
+        yield (
+            dataset.media >= 2 or "same_different" not in dataset.families,
+            f"{where}.media is {dataset.media}, but same_different shows two images a turn: "
+            "raise media.",
+        )
+        yield dataset.weight >= 0, f"{where}.weight must be 0 or more, not {dataset.weight}."
+        yield 0 <= dataset.p_next <= 1, f"{where}.p_next must be from 0 to 1, not {dataset.p_next}."
+        shares = dataset.families.values()
+        yield (
+            not shares or (min(shares) >= 0 and sum(shares) > 0),
+            f"{where}.families must have shares of 0 or more, one of them above 0.",
+        )

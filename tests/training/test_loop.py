@@ -1,0 +1,156 @@
+"""The loop: goes on bit for bit, says how it was stopped, leaves the frozen weights alone."""
+
+import functools
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from flamingo_jax.checkpoints.store import load_params
+from flamingo_jax.errors import Interrupted
+from flamingo_jax.parallel.mesh import MeshConfig, make_mesh, replicated
+from flamingo_jax.training.journal import read_rows
+from flamingo_jax.training.loop import LoopConfig, train
+from flamingo_jax.training.loss import Inputs
+from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
+from flamingo_jax.training.step import TrainState, make_step
+from tests.checkpoints.test_store import damage
+from tests.training.test_step import WEIGHTS, inputs_of, setting, state_of
+
+CONFIG = LoopConfig(steps=7, log_every=2, save_every=3)
+
+
+class Numbered:
+    """A source whose i-th inputs depend on i alone; `at` is called before each."""
+
+    def __init__(self, at: Callable[[int], None] = lambda number: None) -> None:
+        self._number, self._at = 0, at
+
+    def __next__(self) -> dict[str, Inputs]:
+        i, self._number = self._number, self._number + 1
+        self._at(i)
+        return {"episodes": inputs_of(2 * i), "pairs": inputs_of(2 * i + 1, B=2, T=5, N=1)}
+
+    def get_state(self) -> Any:
+        return {"number": self._number}
+
+    def set_state(self, state: Any) -> None:
+        self._number = state["number"]
+
+
+@functools.cache
+def compiled() -> tuple[Any, Any]:
+    """(optimizer, step), the same for all runs: compiling takes longer than they do."""
+    optimizer = make_optimizer(OptimizerConfig(1e-2, 1e-2, warmup_steps=2), CONFIG.steps)
+    return optimizer, make_step(setting()[0], optimizer, WEIGHTS, make_mesh(MeshConfig()))
+
+
+def run(folder: Path, source: Any = None) -> tuple[TrainState, Any, Any]:
+    """(final state, frozen weights after, frozen weights before)."""
+    _, params, frozen = setting()
+    mesh = make_mesh(MeshConfig())
+    optimizer, step = compiled()
+    on_device = jax.device_put(frozen, replicated(mesh))
+    state = train(
+        CONFIG,
+        step,
+        state_of(params, optimizer, mesh),
+        on_device,
+        source or Numbered(),
+        folder,
+        lambda params: {"latents": float(np.asarray(params["resampler"]["latents"]).sum())},
+    )
+    return state, on_device, frozen
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainState]:
+    folder = tmp_path_factory.mktemp("loop")
+    return folder, run(folder)[0]
+
+
+def test_what_is_written(whole: tuple[Path, TrainState]) -> None:
+    folder, state = whole
+    assert int(state.step) == 7
+    rows = read_rows(folder / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 4, 6, 7]
+    assert set(rows[0]) == {
+        *("step", "loss", "loss/episodes", "loss/pairs", "grad_norm", "latents")
+    }
+    for row in rows:
+        expected = sum(weight * row[f"loss/{name}"] for name, weight in WEIGHTS.items())
+        assert row["loss"] == pytest.approx(expected, rel=1e-5)
+    times = read_rows(folder / "timing.jsonl")
+    assert [row["step"] for row in times] == [*range(1, 8)]
+    tokens = 4 * 12 + 2 * 5
+    for row in times:
+        assert row["tokens_per_s"] == pytest.approx(tokens / row["seconds"], rel=0.05)
+        assert 0 <= row["wait_s"] <= row["seconds"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["3", "6", "7"]
+    chex.assert_trees_all_equal(load_params(folder / "checkpoints"), jax.device_get(state.params))
+
+
+def test_frozen_weights_are_bit_identical(tmp_path: Path) -> None:
+    _, after, before = run(tmp_path)
+    chex.assert_trees_all_equal(after, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_next_run_goes_on(
+    whole: tuple[Path, TrainState], tmp_path: Path, number: signal.Signals
+) -> None:
+    def at(i: int) -> None:
+        if i == 5:
+            signal.raise_signal(number)
+
+    with pytest.raises(Interrupted, match="Stopped at step 5 of 7, saved in"):
+        run(tmp_path, Numbered(at))
+    assert (tmp_path / "checkpoints" / "5").is_dir()
+    assert_goes_on(tmp_path, whole)
+
+
+def test_what_dies_between_two_saves_is_done_again(
+    whole: tuple[Path, TrainState], tmp_path: Path
+) -> None:
+    def at(i: int) -> None:
+        if i == 6:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(tmp_path, Numbered(at))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    assert_goes_on(tmp_path, whole)
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    whole: tuple[Path, TrainState], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path)
+    damage(tmp_path / "checkpoints" / "7", "truncated")
+    damage(tmp_path / "checkpoints" / "6", "zeroed")
+    assert_goes_on(tmp_path, whole)
+    assert caplog.text.count("going back to the one before") == 2
+
+
+def assert_goes_on(folder: Path, whole: tuple[Path, TrainState]) -> None:
+    state, _, _ = run(folder)
+    chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(whole[1]))
+    metrics = [path / "metrics.jsonl" for path in (folder, whole[0])]
+    assert metrics[0].read_bytes() == metrics[1].read_bytes()
+    assert [row["step"] for row in read_rows(folder / "timing.jsonl")] == [*range(1, 8)]
+
+
+def test_a_finished_run_takes_no_step(whole: tuple[Path, TrainState]) -> None:
+    def at(i: int) -> None:
+        raise AssertionError(f"inputs {i} were asked for")
+
+    before = (whole[0] / "metrics.jsonl").stat().st_mtime_ns
+    state, _, _ = run(whole[0], Numbered(at))
+    chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(whole[1]))
+    assert (whole[0] / "metrics.jsonl").stat().st_mtime_ns == before
