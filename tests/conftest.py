@@ -1,0 +1,38 @@
+"""The main job in small, run once for all tests that need a finished run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+WRITTEN_LATER = ("results", "gallery", "attention", "report")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work directory of a whole run of configs/openmoji_smoke.py, not to be written to.
+
+    With FLAMINGO_SMOKE_RUN set to such a folder that is one, which saves minutes.
+    """
+    if ready := os.environ.get("FLAMINGO_SMOKE_RUN"):
+        return Path(ready).absolute()
+    folder = tmp_path_factory.mktemp("smoke") / "run"
+    command = [sys.executable, "-m", "flamingo_jax.train"]
+    command += ["--config=configs/openmoji_smoke.py", f"--workdir={folder}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def trained(smoke_run: Path, tmp_path: Path) -> Path:
+    """A work directory that shares the smoke run's model and data, with no results in it yet."""
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    for path in smoke_run.iterdir():
+        if not path.name.startswith(WRITTEN_LATER):
+            (folder / path.name).symlink_to(path)
+    return folder
