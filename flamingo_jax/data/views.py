@@ -16,7 +16,7 @@ def view(image_HxWx3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def transform(
     image_HxWx3: np.ndarray, angle: float, zoom: float, right: float, down: float
 ) -> np.ndarray:
-    """Turns `angle` degrees clockwise, zooms, shifts by shares of the side; white fills the rest."""
+    """Turns `angle` degrees clockwise, zooms, shifts by shares of the side; the rest is white."""
     side = image_HxWx3.shape[0]
     cos, sin = np.cos(np.radians(angle)) / zoom, np.sin(np.radians(angle)) / zoom
     centre = (side - 1) / 2
