@@ -2,8 +2,9 @@
 
     python -m flamingo_jax.train --config=configs/openmoji.py --workdir=runs/openmoji
 
-The gates start slightly open (`alpha_init`): within a few hundred steps a start at zero, the
-paper's, does not learn to use the images.
+Two things differ from the paper, because a few hundred steps do not forgive what its 500,000 do:
+the attention gates start slightly open (`alpha_init`), and what the cross-attention adds is scaled
+by the hidden state that it is added to (`relative`). docs/training.md tells more.
 """
 
 import ml_collections
@@ -29,28 +30,28 @@ def get_config() -> ml_collections.ConfigDict:
         features=256,
     )
     config.vision_training = dict(
-        steps=500,
+        steps=900,
         batch=128,
         learning_rate=2e-3,
         warmup_steps=50,
         weight_decay=0.05,
         clip=0.1,
         average=0.98,
-        other_language=0.6,
-        with_group=0.3,
+        other_language=0.3,
+        with_group=0.5,
         towers=dict(
-            embedding=128, text_hidden=512, image_dropout=0.1, text_dropout=0.2, temperature=0.1
+            embedding=128, text_hidden=512, image_dropout=0.1, text_dropout=0.1, temperature=0.1
         ),
         augment=dict(
-            rotation=20.0,
-            zoom=0.4,
+            rotation=15.0,
+            zoom=0.3,
             stretch=0.2,
             shift=0.12,
             flip=0.5,
             hue=20.0,
             colour=0.3,
-            tint=0.4,
-            erase=0.4,
+            tint=0.3,
+            erase=0.25,
         ),
         log_every=20,
         save_every=100,
@@ -80,11 +81,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.xattn = dict(
         num_heads=9,
         head_dim=64,
-        first=12,
+        first=0,
         every=6,
         mlp_multiplier=4,
-        alpha_init=0.2,
-        alpha_dense_init=0.2,
+        alpha_init=0.25,
+        alpha_dense_init=0.0,
+        relative=True,
     )
 
     config.mixture = dict(
@@ -92,78 +94,78 @@ def get_config() -> ml_collections.ConfigDict:
             dict(
                 name="episodes",
                 kind="episodes",
-                batch_size=8,
+                batch_size=12,
                 weight=1.0,
-                length=48,
+                length=44,
                 media=6,
                 max_answer_tokens=24,
                 frames=1,
                 families=dict(
                     category=0.3,
-                    instance_binding=0.25,
-                    category_binding=0.3,
-                    colour=0.1,
+                    instance_binding=0.3,
+                    category_binding=0.27,
+                    colour=0.08,
                     same_different=0.05,
                 ),
-                p_next=0.0,
+                p_next=0.2,
                 eoc_weight=0.1,
             ),
             dict(
                 name="names",
                 kind="episodes",
-                batch_size=2,
+                batch_size=1,
                 weight=0.5,
                 length=64,
                 media=6,
                 max_answer_tokens=32,
                 frames=1,
                 families=dict(name=1.0),
-                p_next=0.0,
+                p_next=0.2,
                 eoc_weight=0.1,
             ),
             dict(
                 name="pairs",
                 kind="pairs",
-                batch_size=4,
+                batch_size=2,
                 weight=0.2,
                 length=24,
                 media=1,
                 max_answer_tokens=16,
                 frames=1,
                 families=dict(),
-                p_next=0.0,
+                p_next=0.2,
                 eoc_weight=0.1,
             ),
             dict(
                 name="video",
                 kind="video",
-                batch_size=2,
+                batch_size=1,
                 weight=0.1,
                 length=32,
                 media=1,
                 max_answer_tokens=24,
                 frames=4,
                 families=dict(),
-                p_next=0.0,
+                p_next=0.2,
                 eoc_weight=0.1,
             ),
         )
     )
 
     config.optimizer = dict(
-        learning_rate=3e-3,
+        learning_rate=2e-3,
         gate_learning_rate=3e-3,
-        warmup_steps=10,
-        decay_steps=50,
+        warmup_steps=15,
+        decay_steps=60,
         weight_decay=0.1,
         clip_norm=1.0,
         b1=0.9,
         b2=0.98,
     )
-    config.loop = dict(steps=300, log_every=1, save_every=50)
+    config.loop = dict(steps=185, log_every=1, save_every=50)
     config.mesh = dict(data=1)
     config.evaluation = dict(
-        shots=(0, 1, 2, 4, 8, 16),
+        shots=(0, 4, 8, 16),
         families=(
             "instance_binding",
             "category_binding",
@@ -173,8 +175,8 @@ def get_config() -> ml_collections.ConfigDict:
             "colour",
             "same_different",
         ),
-        episodes=50,
-        queries=4,
+        episodes=30,
+        queries=8,
         seed=0,
         language_shots=8,
         gallery_shots=4,

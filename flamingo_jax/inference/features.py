@@ -19,7 +19,7 @@ class FeatureCache:
     Axes: M images, H and W pixels, P grid positions, C feature channels.
     """
 
-    def __init__(self, encode: Encode, batch: int = 64) -> None:
+    def __init__(self, encode: Encode, batch: int = 16) -> None:
         """`encode`: jitted, images_MxHxWx3 uint8 -> features_MxPxC; called with M = `batch`."""
         self._encode = encode
         self._batch = batch

@@ -13,8 +13,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flamingo_jax.models.conv import conv
-
 Array = jax.Array
 
 _GAIN = 1.7015043497085571
@@ -74,6 +72,20 @@ def standardise(kernel: Array, gain: Array) -> Array:
     variance = jnp.var(kernel, axis=(0, 1, 2))
     # 1e-4, as the authors have it, bounds the scale of a kernel that has shrunk to nothing.
     return (kernel - mean) * (gain * jax.lax.rsqrt(jnp.maximum(variance * fan_in, 1e-4)))
+
+
+def conv(x_MxHxWxI: Array, kernel_hxwxIxO: Array, stride: int = 1, groups: int = 1) -> Array:
+    """Convolution with "SAME" padding: output sides are ceil(H / stride), ceil(W / stride)."""
+    if kernel_hxwxIxO.shape[:2] == (1, 1) and stride == groups == 1:
+        return x_MxHxWxI @ kernel_hxwxIxO[0, 0]  # on CPUs faster than as a convolution
+    return jax.lax.conv_general_dilated(
+        x_MxHxWxI,
+        kernel_hxwxIxO,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
 
 
 class ScaledWSConv(nn.Module):

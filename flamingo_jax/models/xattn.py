@@ -35,7 +35,7 @@ class CrossAttentionConfig:
       alpha_init: value of `alpha_xattn` at the start; 0 in the paper.
       alpha_dense_init: value of `alpha_dense` at the start; 0 in the paper.
       relative: scale both outputs by the size of the hidden state that they are added to, see
-        `rms`; False in the paper. A pretrained model's hidden state grows a hundredfold from its
+        `size`; False in the paper. A pretrained model's hidden state grows a hundredfold from its
         first layer to its last, so that outputs of one size drown the text or are drowned by it.
       activation: of the feed-forward; the paper's, or OpenFlamingo's exact GELU.
       norm_eps: epsilon of the norms.
@@ -58,9 +58,12 @@ def media_mask(media_index_BxT: Array, num_media: int) -> Array:
     return media_index_BxT[..., None] == jnp.arange(1, num_media + 1)
 
 
-def rms(x_BxTxD: Array) -> Array:
-    """Root mean square over D, [B, T, 1]; no gradient flows through it."""
-    return jax.lax.stop_gradient(jnp.sqrt(jnp.mean(jnp.square(x_BxTxD), -1, keepdims=True)))
+def size(x_BxTxD: Array) -> Array:
+    """Mean magnitude over D, [B, T, 1]; no gradient flows through it.
+
+    Not the root mean square, which a few channels of a language model dominate.
+    """
+    return jax.lax.stop_gradient(jnp.mean(jnp.abs(x_BxTxD), axis=-1, keepdims=True))
 
 
 class GatedCrossAttentionDense(nn.Module):
@@ -81,7 +84,7 @@ class GatedCrossAttentionDense(nn.Module):
         attended = MaskedCrossAttention(cfg, self.dtype, name="attention")(
             x_BxTxD, media_BxNxRxD, mask_BxTxN
         )
-        size_BxTx1 = rms(x_BxTxD) if cfg.relative else 1.0
+        size_BxTx1 = size(x_BxTxD) if cfg.relative else 1.0
         x_BxTxD += gate("alpha_xattn", cfg.alpha_init) * size_BxTx1 * attended
         dense = FeedForward(
             cfg.mlp_multiplier, cfg.activation, cfg.norm_eps, self.dtype, name="mlp"

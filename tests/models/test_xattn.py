@@ -1,5 +1,7 @@
 """Gated cross-attention: OpenFlamingo's form against a restatement in PyTorch, masks, caches."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionDense, media_mask
+from flamingo_jax.models.xattn import (
+    CrossAttentionConfig,
+    GatedCrossAttentionDense,
+    media_mask,
+    size,
+)
 
 B, T, N, R, D, WIDTH = 2, 7, 3, 4, 12, 10
 INDEX = np.array([[0, 0, 1, 1, 2, 3, 3], [1, 1, 1, 2, 2, 2, 2]])
@@ -94,3 +101,22 @@ def test_kept_keys_and_values_give_the_same_output():
     again = layer.apply({"params": params, **kept}, x, None, mask)
     chex.assert_tree_shape_prefix(kept["cache"], (B, N * R, 2, 5))
     np.testing.assert_allclose(again, first, atol=1e-6)
+
+
+def test_relative_outputs_follow_the_size_of_the_hidden_state():
+    """What is added is mean |x| times what the plain layer adds, so it scales with its input."""
+    config = CrossAttentionConfig(2, 5, norm_eps=1e-12)
+    plain, params, x, media, mask = build(config)
+    params["alpha_dense"] = np.zeros_like(params["alpha_dense"])
+    relative = GatedCrossAttentionDense(dataclasses.replace(config, relative=True))
+    apply = jax.jit(
+        lambda layer, x: layer.apply({"params": params}, x, media, mask), static_argnums=0
+    )
+    added, expected = apply(relative, x) - x, apply(plain, x) - x
+    np.testing.assert_allclose(added, np.abs(x).mean(-1, keepdims=True) * expected, atol=1e-5)
+    np.testing.assert_allclose(apply(relative, 100 * x), 100 * apply(relative, x), rtol=1e-3)
+
+
+def test_no_gradient_flows_through_the_size():
+    x = jnp.arange(6.0).reshape(1, 2, 3) - 2
+    np.testing.assert_array_equal(jax.grad(lambda x: size(x).sum())(x), 0)
