@@ -32,9 +32,12 @@ def run(main: Callable[[], None]) -> None:
     def guarded(arguments: Sequence[str]) -> None:
         if len(arguments) > 1:
             _leave(f"Unexpected argument {arguments[1]!r}: options are written --name=value.", 1)
-        logging.getLogger().setLevel(logging.WARNING)
-        # Libraries log whole tracebacks of what they raise anyway; ours is said on the root.
+        # Libraries log whole tracebacks of what they raise anyway: only our own warnings are shown.
         absl_logging.set_verbosity(absl_logging.FATAL)
+        ours = logging.getLogger("flamingo_jax")
+        ours.addHandler(logging.StreamHandler())
+        ours.setLevel(logging.WARNING)  # not what absl gave the root
+        ours.propagate = False
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             main()
