@@ -1,3 +1,5 @@
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -5,6 +7,7 @@ import numpy as np
 import pytest
 
 from flamingo_jax.models.nfnet import (
+    Block,
     NFNet,
     SqueezeExcite,
     VisionConfig,
@@ -79,20 +82,36 @@ def test_squeeze_excite_keeps_its_input_when_the_gate_is_undecided():
 
 
 def test_signal_variance_grows_by_alpha_squared_a_block_and_starts_anew_at_transitions():
-    """arXiv:2101.08692, §3: 1 after a transition, plus alpha² for each residual branch."""
-    config = VisionConfig(widths=(64, 64), depths=(3, 2), strides=(1, 2), se_ratio=0.5, alpha=0.5)
-    images = jax.random.normal(jax.random.key(0), (8, 64, 64, 3))
+    """arXiv:2101.08692, §3: 1 after a transition, plus alpha² for each residual branch.
+
+    At stride 1: the paper's sums leave out that the average pooling of a strided shortcut lowers
+    the variance of whatever varies within its window, as noise does.
+    """
+    config = VisionConfig(widths=(64, 64), depths=(3, 2), strides=(1, 1), se_ratio=0.5, alpha=0.5)
+    images = jax.random.normal(jax.random.key(0), (8, 32, 32, 3))
+    found = stage_variances(config, images)
+    np.testing.assert_allclose(found, [1.25, 1.5, 1.75, 1.25, 1.5], rtol=0.25)
+
+
+def stage_variances(config, images):
+    """Variance of every block's output, in order."""
     net = NFNet(config)
     params = jax.jit(net.init)(jax.random.key(1), images)["params"]
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, x: jnp.ones_like(x) if "skip_gain" in str(path) else x, params
-    )
     _, kept = jax.jit(
         lambda p, x: net.apply({"params": p}, x, capture_intermediates=True, mutable=True)
     )(params, images)
-    outputs = kept["intermediates"]
-    found = [
-        float(jnp.var(outputs[name]["__call__"][0]))
-        for name in ("stage_0_0", "stage_0_1", "stage_0_2", "stage_1_0", "stage_1_1")
-    ]
-    np.testing.assert_allclose(found, [1.25, 1.5, 1.75, 1.25, 1.5], rtol=0.25)
+    names = [f"stage_{s}_{b}" for s, depth in enumerate(config.depths) for b in range(depth)]
+    return [float(jnp.var(kept["intermediates"][name]["__call__"][0])) for name in names]
+
+
+def test_a_strided_shortcut_is_the_mean_of_each_window_of_the_scaled_activation():
+    """arXiv:2102.06171, appendix C: average pooling, then a 1x1 convolution; alpha 0 shows it."""
+    config = dataclasses.replace(TINY, alpha=0.0)
+    block = Block(config, 6, 2, 2.0, True)
+    x = np.random.default_rng(0).normal(size=(3, 4, 4, 5)).astype(np.float32)
+    params = jax.jit(block.init)(jax.random.key(0), x)["params"]
+    found = jax.jit(block.apply)({"params": params}, x)
+    scaled = np.asarray(activation(x)) / 2.0
+    pooled = scaled.reshape(3, 2, 2, 2, 2, 5).mean((2, 4))
+    weights = standardise(params["shortcut"]["kernel"], params["shortcut"]["gain"])[0, 0]
+    np.testing.assert_allclose(found, pooled @ weights, rtol=1e-4, atol=1e-5)
