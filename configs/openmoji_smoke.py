@@ -14,6 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.update(
         vision_training=dict(steps=6, batch=32, warmup_steps=2, save_every=3),
         loop=dict(steps=6, save_every=3),
-        evaluation=dict(episodes=2, queries=2),
+        evaluation=dict(shots=(0, 4, 8), episodes=2, queries=2),
     )
+    for dataset in config.mixture.datasets:
+        dataset["batch_size"] = min(dataset["batch_size"], 2)
     return config

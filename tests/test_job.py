@@ -1,0 +1,286 @@
+"""The main job is killed, stopped, starved of room and damaged, and ends as if it had not been."""
+
+import dataclasses
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import chex
+import pytest
+
+from flamingo_jax import job
+from flamingo_jax.checkpoints.store import load_params, load_tree
+from flamingo_jax.errors import UserError
+from flamingo_jax.training.journal import read_rows
+from tests import tiny_job
+from tests.checkpoints.test_store import damage
+from tests.tiny_run import ROOT, environment, finished, python, said
+
+SAME = (
+    *("config.json", "tokenizer.json", "metrics.jsonl", "results.json", "gallery.json"),
+    *("attention.json", "vision/metrics.jsonl", "vision/results.json"),
+)
+STEPS, VISION_STEPS = tiny_job.CONFIG.loop.steps, tiny_job.CONFIG.vision_training.steps
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """The tiny job in a process of its own, with no way to the network."""
+    command = [sys.executable, "-m", "tests.tiny_job", str(folder), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, cwd=ROOT, env=environment(), **pipes)
+
+
+def run(folder: Path, *arguments: object) -> tuple[int, str, list[str]]:
+    """(status, stdout, lines on stderr that are not progress bars)."""
+    done = python("tests.tiny_job", folder, *arguments)
+    return done.returncode, done.stdout, said(done.stderr)
+
+
+def when(path: Path, rows: int) -> Callable[[], bool]:
+    """Tells when a .jsonl file has so many rows."""
+    return lambda: len(read_rows(path)) >= rows
+
+
+def signalled(folder: Path, ready: Callable[[], bool], number: int) -> tuple[int, list[str]]:
+    """Starts the job and sends a signal as soon as `ready` says so: (status, stderr)."""
+    process = start(folder)
+    while not ready() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(number)
+    errors = process.communicate()[1]
+    return process.returncode, said(errors)
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    """Metrics of both stages, figures, parameters and frozen weights are equal, bit for bit."""
+    for name in SAME:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    for stage in ("checkpoints", "vision/checkpoints"):
+        chex.assert_trees_all_equal(load_params(folder / stage), load_params(whole / stage))
+    for tree in ("frozen", "vision/encoder"):
+        chex.assert_trees_all_equal(load_tree(folder / tree), load_tree(whole / tree))
+    leftovers = (".part", ".orbax-checkpoint-tmp", ".incomplete")
+    assert not [path for path in folder.rglob("*") if any(s in path.name for s in leftovers)]
+
+
+@pytest.fixture(scope="module")
+def whole() -> Path:
+    """The work directory of an undisturbed run."""
+    return finished()
+
+
+def copied(whole: Path, folder: Path, *without: str) -> Path:
+    """A copy of a finished run without some of its files."""
+    shutil.copytree(whole, folder)
+    for name in without:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+def test_stages_and_metrics_are_all_there(whole: Path) -> None:
+    assert [row["step"] for row in read_rows(whole / "metrics.jsonl")] == [*range(1, STEPS + 1)]
+    rows = read_rows(whole / "vision" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [*range(1, VISION_STEPS + 1)]
+    assert set(json.loads((whole / "stages.json").read_text())) == {
+        *("data", "vision", "flamingo", "evaluation")
+    }
+    assert {"jax", "git", "device"} <= set(json.loads((whole / "versions.json").read_text()))
+
+
+def test_killed_three_times_and_still_the_same(whole: Path, tmp_path: Path) -> None:
+    """SIGKILL in vision pretraining, after a save of Flamingo training, and between two saves."""
+    folder = tmp_path / "run"
+    for path, rows in (("vision/metrics.jsonl", 3), ("metrics.jsonl", 3), ("metrics.jsonl", 5)):
+        status, _ = signalled(folder, when(folder / path, rows), signal.SIGKILL)
+        assert status == -signal.SIGKILL
+        assert not (folder / "results.json").exists()
+    status, _, lines = run(folder)
+    assert (status, lines) == (0, [])
+    assert_same(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98])
+def test_killed_before_any_change_of_a_file(whole: Path, tmp_path: Path, share: float) -> None:
+    """From the first folder that is made to the last file of the evaluation."""
+    changes = changes_of_a_run(whole)
+    status, _, _ = run(tmp_path / "run", int(share * changes))
+    assert status == -signal.SIGKILL
+    status, _, lines = run(tmp_path / "run")
+    assert (status, lines) == (0, [])
+    assert_same(tmp_path / "run", whole)
+
+
+def changes_of_a_run(whole: Path) -> int:
+    """How many files and folders a whole run makes, moves and removes."""
+    folder = whole.parent / "counted"
+    if not (folder / "count").exists():
+        _, out, _ = run(folder, 0)
+        (folder / "count").write_text(out.rsplit("Changes: ", 1)[1])
+    return int((folder / "count").read_text())
+
+
+@pytest.mark.parametrize(
+    ("number", "path", "sentence"),
+    [
+        (signal.SIGTERM, "vision/metrics.jsonl", r"Stopped vision pretraining at step \d of 5"),
+        (signal.SIGINT, "metrics.jsonl", r"Stopped at step \d of 7, saved in .*/run: the same"),
+    ],
+)
+def test_stopped_with_one_line_and_still_the_same(
+    whole: Path, tmp_path: Path, number: int, path: str, sentence: str
+) -> None:
+    folder = tmp_path / "run"
+    status, lines = signalled(folder, when(folder / path, 1), number)
+    assert status == 130
+    assert len(lines) == 1
+    assert re.match(sentence, lines[0])
+    assert run(folder)[0] == 0
+    assert_same(folder, whole)
+
+
+def test_a_finished_run_is_reported_again_without_work(whole: Path, tmp_path: Path) -> None:
+    folder = copied(whole, tmp_path / "run", "report.html")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
+    status, out, lines = run(folder)
+    assert (status, lines) == (0, [])
+    assert "category binding" in out
+    assert (folder / "report.html").exists()
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
+    assert_same(folder, whole)
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "without"),
+    [
+        ("checkpoints", "truncated", ("results.json",)),
+        ("checkpoints", "flipped bit", ("results.json",)),
+        (
+            "vision/checkpoints",
+            "deleted",
+            ("frozen", "vision/encoder", "checkpoints", "metrics.jsonl", "results.json"),
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    whole: Path, tmp_path: Path, stage: str, kind: str, without: tuple[str, ...]
+) -> None:
+    folder = copied(whole, tmp_path / "run", *without)
+    newest = max(int(path.name) for path in (folder / stage).iterdir())
+    damage(folder / stage / str(newest), kind)
+    status, _, lines = run(folder)
+    assert status == 0
+    assert len(lines) == 1
+    assert f"{stage}/{newest} cannot be read" in lines[0]
+    assert "going back to the one before" in lines[0]
+    assert_same(folder, whole)
+
+
+def test_damaged_features_are_computed_again(whole: Path, tmp_path: Path) -> None:
+    folder = copied(whole, tmp_path / "run", "results.json", "checkpoints", "metrics.jsonl")
+    stored = folder / "vision" / "features.npz"
+    stored.write_bytes(stored.read_bytes()[:5000])
+    status, _, lines = run(folder)
+    assert status == 0
+    assert len(lines) == 1
+    assert "features.npz cannot be read" in lines[0]
+    assert_same(folder, whole)
+
+
+def test_damaged_frozen_weights_say_what_to_do(whole: Path, tmp_path: Path) -> None:
+    folder = copied(whole, tmp_path / "run")
+    damage(folder / "frozen", "zeroed")
+    status, _, lines = run(folder)
+    assert status == 1
+    assert len(lines) == 1
+    assert "delete that folder and run the job again" in lines[0]
+    shutil.rmtree(folder / "frozen")
+    assert run(folder)[0] == 0
+    assert_same(folder, whole)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system too small for a run; skipped where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", ["data", "vision/metrics.jsonl", "vision/features.npz", "checkpoints/3"]
+)
+def test_a_full_disk_stops_with_one_sentence(
+    whole: Path, small_disk: Path, tmp_path: Path, path: str
+) -> None:
+    """The disk fills up as soon as a file is there; with room again the run goes on."""
+    folder = small_disk / "run"
+    process = start(folder)
+    while not (folder / path).exists() and process.poll() is None:
+        time.sleep(0.002)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+    out, errors = process.communicate()
+    assert process.returncode == 1, (out, errors)
+    (sentence,) = said(errors)
+    assert "room" in sentence
+    filler.unlink()
+    assert run(folder)[0] == 0
+    assert_same(folder, whole)
+
+
+def test_a_folder_of_another_config_says_what_differs(whole: Path) -> None:
+    loop = dataclasses.replace(tiny_job.CONFIG.loop, steps=9)
+    other = dataclasses.replace(tiny_job.CONFIG, loop=loop, seed=4)
+    message = r"another config \(loop.steps: 7 there, 9 here; seed: 0 there, 4 here\)"
+    with pytest.raises(UserError, match=message):
+        job.claim(other, whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vision_training": {"batch": 5000}}, r"lower vision_training\.batch"),
+        ({"evaluation": {"tokens": 20}}, r"evaluation\.tokens is 20, but a prompt of .* needs \d+"),
+        ({"evaluation": {"shots": (0, 16)}}, r"16 shots needs \d+: raise it, or take fewer"),
+        ({"decoder": {"num_layers": 4}}, r"where num_layers is 3, not 4"),
+        ({"mesh": {"data": 8}}, r"mesh\.data=8"),
+    ],
+)
+def test_what_cannot_fit_is_told_before_training(
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, dict],
+    message: str,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole / "data", folder / "data")
+    parts = {
+        name: dataclasses.replace(getattr(tiny_job.CONFIG, name), **fields)
+        for name, fields in change.items()
+    }
+    monkeypatch.setattr(job.smollm2, "read_language_model", tiny_job.language_model)
+    with pytest.raises(UserError, match=message):
+        job.run(dataclasses.replace(tiny_job.CONFIG, **parts), folder)
+    assert not (folder / "metrics.jsonl").exists()
+    assert not list(folder.rglob("metrics.jsonl"))

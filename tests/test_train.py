@@ -1,0 +1,57 @@
+"""The command itself, at smoke size with the real language model, killed and run again."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import chex
+import pytest
+
+from flamingo_jax.checkpoints.store import load_params, load_tree
+from flamingo_jax.training.journal import read_rows
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [
+        *(sys.executable, "-m", "flamingo_jax.train", f"--workdir={folder}"),
+        "--config=configs/openmoji_smoke.py",
+        # The evaluation is not what is compared here.
+        "--config.evaluation.families=('category',)",
+        "--config.evaluation.shots=(0,)",
+    ]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=-1, text=True, cwd=ROOT)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
+    """(status, lines on stderr that are not progress bars)."""
+    lines = process.communicate()[1].replace("\r", "\n").splitlines()
+    return process.returncode, [line for line in lines if line.strip() and "|" not in line]
+
+
+def kill_at(folder: Path, name: str, rows: int) -> None:
+    process = start(folder)
+    while len(read_rows(folder / name)) < rows and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_twice_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In vision pretraining before its first save, and in Flamingo training after one."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert finish(start(whole)) == (0, [])
+    kill_at(killed, "vision/metrics.jsonl", 1)
+    kill_at(killed, "metrics.jsonl", 4)
+    assert finish(start(killed)) == (0, [])
+    for name in ("metrics.jsonl", "vision/metrics.jsonl", "results.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    chex.assert_trees_all_equal(
+        load_params(killed / "checkpoints"), load_params(whole / "checkpoints")
+    )
+    chex.assert_trees_all_equal(load_tree(killed / "frozen"), load_tree(whole / "frozen"))
