@@ -127,6 +127,7 @@ def changes_of_a_run(whole: Path) -> int:
     return int((folder / "count").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "path", "sentence"),
     [
@@ -146,6 +147,7 @@ def test_stopped_with_one_line_and_still_the_same(
     assert_same(folder, whole)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_reported_again_without_work(whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "run", "report.html")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
@@ -157,6 +159,7 @@ def test_a_finished_run_is_reported_again_without_work(whole: Path, tmp_path: Pa
     assert_same(folder, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "kind", "without"),
     [
@@ -183,6 +186,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     assert_same(folder, whole)
 
 
+@pytest.mark.slow
 def test_damaged_features_are_computed_again(whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "run", "results.json", "checkpoints", "metrics.jsonl")
     stored = folder / "vision" / "features.npz"
@@ -194,6 +198,7 @@ def test_damaged_features_are_computed_again(whole: Path, tmp_path: Path) -> Non
     assert_same(folder, whole)
 
 
+@pytest.mark.slow
 def test_damaged_frozen_weights_say_what_to_do(whole: Path, tmp_path: Path) -> None:
     folder = copied(whole, tmp_path / "run")
     damage(folder / "frozen", "zeroed")
