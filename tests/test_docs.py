@@ -35,9 +35,12 @@ def lines(page: Path) -> Iterator[list[str]]:
 
 
 def commands(*modules: str) -> list[tuple[str, ...]]:
-    """Arguments after `python -m` of all pages' commands, those of some modules only if named."""
+    """Arguments after `python -m` of all pages' commands, of some modules only if named."""
     found = {tuple(words[2:]): None for page in PAGES for words in lines(page) if "-m" in words}
     return [words for words in found if not modules or words[0].split(".")[1] in modules]
+
+
+CHEAP = commands("generate", "report")
 
 
 @pytest.fixture
@@ -94,15 +97,15 @@ def test_the_tree_is_whole() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
+@pytest.mark.parametrize("command", [c for c in commands() if c not in CHEAP], ids=" ".join)
 def test_options_exist(command: tuple[str, ...]) -> None:
     run(ROOT, "-m", *command, "--only_check_args")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", commands("generate", "report"), ids=" ".join)
+@pytest.mark.parametrize("command", CHEAP, ids=" ".join)
 def test_cheap_commands_run(command: tuple[str, ...], reader: Path) -> None:
-    assert run(reader, "-m", *command).strip() or command[0] == "flamingo_jax.generate"
+    assert run(reader, "-m", *command).endswith("\n")
 
 
 @pytest.mark.slow
