@@ -9,11 +9,18 @@ from configs import openmoji
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """`openmoji.py` with more steps."""
+    """`openmoji.py` with more steps, stronger changes of the drawings, and more questions."""
     config = openmoji.get_config()
     config.update(
-        vision_training=dict(steps=4000, warmup_steps=200, average=0.99),
-        loop=dict(steps=1500, save_every=100),
+        vision_training=dict(
+            steps=6000,
+            warmup_steps=200,
+            average=0.995,
+            towers=dict(text_dropout=0.2),
+            augment=dict(rotation=20.0, zoom=0.4, tint=0.4, erase=0.4),
+        ),
+        loop=dict(steps=900, save_every=100),
         optimizer=dict(decay_steps=300),
+        evaluation=dict(shots=(0, 1, 2, 4, 8, 16), episodes=50),
     )
     return config

@@ -16,6 +16,6 @@ def get_config() -> ml_collections.ConfigDict:
         loop=dict(steps=6, save_every=3),
         evaluation=dict(shots=(0, 4, 8), episodes=2, queries=2),
     )
-    for dataset in config.mixture.datasets:
+    for dataset in config["mixture"]["datasets"]:
         dataset["batch_size"] = min(dataset["batch_size"], 2)
     return config
