@@ -3,6 +3,8 @@
 python -m flamingo_jax.train --config=configs/openmoji_smoke.py --workdir=runs/smoke
 """
 
+from typing import Any
+
 import ml_collections
 
 from configs import openmoji
@@ -16,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
         loop=dict(steps=6, save_every=3),
         evaluation=dict(shots=(0, 4, 8), episodes=2, queries=2),
     )
-    for dataset in config["mixture"]["datasets"]:
+    mixture: Any = config.mixture
+    for dataset in mixture.datasets:
         dataset["batch_size"] = min(dataset["batch_size"], 2)
     return config
