@@ -20,7 +20,7 @@ from flamingo_jax.inference.cache import PromptBatch, round_up
 from flamingo_jax.inference.generate import GenerationConfig, generate
 from flamingo_jax.inference.handle import Flamingo
 
-_BATCH = 50
+_BATCH = 16
 _NEW_TOKENS = 12  # the longest name that is asked for has fewer
 
 
