@@ -6,18 +6,21 @@ Open-ended binding follows Open-Ended miniImageNet (Frozen, arXiv:2106.13884, §
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.views import view
+from flamingo_jax.errors import UserError
 
 T = TypeVar("T")
 
 NAME_LANGUAGES = ("en", "es", "fr", "de")
 NAME_CANDIDATES = 8
+_LONGEST_NAME = 16  # letters
+_DRAWS = 1000  # of one drawing, before it is clear that there is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,16 +119,31 @@ def make_episode(family: str, pool: Pool, rng: np.random.Generator, turns: int) 
 def _name(pool: Pool, turns: int, rng: np.random.Generator) -> Episode:
     language = _choose(rng, NAME_LANGUAGES)
     made = []
-    while len(made) < turns:
-        drawing = pool.any(rng)
-        if 0 < len(drawing.names.get(language, "")) <= 16:
-            made.append(Turn((drawing.image[None],), drawing.names[language], True, (drawing,)))
+    for _ in range(turns):
+        drawing = _named(pool, language, (), rng)
+        made.append(Turn((drawing.image[None],), drawing.names[language], True, (drawing,)))
     candidates = {made[-1].answer}
     while len(candidates) < NAME_CANDIDATES:
-        other = pool.any(rng).names.get(language, "")
-        if 0 < len(other) <= 16:
-            candidates.add(other)
+        candidates.add(_named(pool, language, candidates, rng).names[language])
     return Episode("name", tuple(made), tuple(sorted(candidates)), language)
+
+
+def _named(pool: Pool, language: str, known: Container[str], rng: np.random.Generator) -> Drawing:
+    """A drawing with a short name in a language, not one of those known.
+
+    Raises:
+      UserError: after many draws there was none.
+    """
+    for _ in range(_DRAWS):
+        drawing = pool.any(rng)
+        name = drawing.names.get(language, "")
+        if 0 < len(name) <= _LONGEST_NAME and name not in known:
+            return drawing
+    raise UserError(
+        f"The family name needs drawings with {NAME_CANDIDATES} different names of at most "
+        f"{_LONGEST_NAME} letters in each language, and there are fewer in {language!r}: "
+        "leave the family out or use more drawings."
+    )
 
 
 def _category(pool: Pool, turns: int, rng: np.random.Generator) -> Episode:

@@ -61,10 +61,12 @@ def _example(case: Case, shots: int, query: Turn, answer: Scored, correct: bool)
     }
 
 
-def attention_examples(handle: Flamingo, pool: Pool, seed: int) -> list[dict[str, Any]]:
-    """Heat maps over one query image of several families, from the token before the answer."""
+def attention_examples(
+    handle: Flamingo, pool: Pool, families: Sequence[str], seed: int
+) -> list[dict[str, Any]]:
+    """Heat maps over one query image of some families, from the token before the answer."""
     examples = []
-    for family in _MAPPED:
+    for family in (name for name in _MAPPED if name in families):
         case = draw_cases(family, pool, _MAP_SHOTS, 1, 1, seed)[0]
         query = case.queries[0]
         turns = (*case.supports, query)

@@ -127,7 +127,7 @@ def evaluate(
         found, examples = run.family(family, cases, vocabulary)
         rows += found
         gallery += examples
-    return Evaluation(rows, gallery, attention_examples(handle, pool, config.seed))
+    return Evaluation(rows, gallery, attention_examples(handle, pool, config.families, config.seed))
 
 
 class _Run:

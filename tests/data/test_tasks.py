@@ -5,6 +5,7 @@ import pytest
 
 from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tasks import FAMILIES, Pool, made_up_words, make_episode
+from flamingo_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +52,9 @@ def test_made_up_words_of_evaluation_are_new() -> None:
     assert not set(train) & set(held_out)
     assert len(train) > 1000
     assert len(held_out) > 300
+
+
+def test_too_few_names_are_told_instead_of_sought_for_ever(pool: Pool) -> None:
+    few = [drawing for drawing in pool.drawings if 0 < len(drawing.names["en"]) <= 16][:5]
+    with pytest.raises(UserError, match="needs drawings with 8 different names of at most 16"):
+        make_episode("name", Pool(few, "train"), np.random.default_rng(0), 3)
