@@ -62,7 +62,7 @@ class WorkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
-    """A model and the work to time on it; fields as in `RunConfig`."""
+    """A model and the work to time on it; fields as in `RunConfig` and `FlamingoConfig`."""
 
     seed: int
     dtype: str
@@ -71,12 +71,15 @@ class BenchmarkConfig:
     resampler: ResamplerConfig
     xattn: CrossAttentionConfig
     optimizer: OptimizerConfig
+    unroll: bool = False
     work: WorkConfig = dataclasses.field(default_factory=WorkConfig)
 
     @property
     def model(self) -> FlamingoConfig:
         """The model that these fields describe."""
-        return FlamingoConfig(self.decoder, self.resampler, self.xattn, self.vision, self.dtype)
+        return FlamingoConfig(
+            self.decoder, self.resampler, self.xattn, self.vision, self.dtype, self.unroll
+        )
 
 
 def read(values: Mapping[str, Any]) -> BenchmarkConfig:
@@ -88,8 +91,8 @@ def read(values: Mapping[str, Any]) -> BenchmarkConfig:
     if "mixture" not in values:
         return configuration.build(BenchmarkConfig, values)
     run = configuration.resolve(values)
-    shared = {field.name for field in dataclasses.fields(BenchmarkConfig)} - {"work"}
-    return BenchmarkConfig(**{name: getattr(run, name) for name in shared})
+    fields = {field.name for field in dataclasses.fields(BenchmarkConfig)}
+    return BenchmarkConfig(**{name: value for name, value in vars(run).items() if name in fields})
 
 
 def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, Any]:

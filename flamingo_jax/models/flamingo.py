@@ -37,6 +37,9 @@ class FlamingoConfig:
       xattn: the gated cross-attention layers.
       vision: the frozen vision encoder; the type of its config tells which.
       dtype: compute type by name, `float32` or `bfloat16`; parameters are float32.
+      unroll: compile the layers one after another instead of a loop over them. A loop copies what
+        the backward pass needs into stacked arrays and out again, which a CPU feels; without it
+        compile time grows with the number of layers.
     """
 
     decoder: DecoderConfig
@@ -44,6 +47,7 @@ class FlamingoConfig:
     xattn: CrossAttentionConfig
     vision: VisionConfig | ViTConfig = dataclasses.field(default_factory=VisionConfig)
     dtype: str = "float32"
+    unroll: bool = False
 
     def groups(self) -> tuple[int, int, int]:
         """(layers below the first cross-attention, whole groups, layers of a last short group)."""
@@ -89,6 +93,7 @@ class DecoderLayers(nn.Module):
     config: DecoderConfig
     num: int
     dtype: jnp.dtype
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, context: Context) -> Array:
@@ -98,6 +103,7 @@ class DecoderLayers(nn.Module):
             split_rngs={"params": True},
             in_axes=_SHARED,
             length=self.num,
+            unroll=self.num if self.unroll else 1,
         )
         return scanned(DecoderLayer(self.config, self.dtype, name="layers"), x_BxTxD, context)[0]
 
@@ -115,7 +121,12 @@ class Group(nn.Module):
             bridge = GatedCrossAttentionDense(self.config.xattn, dtype, name="xattn")
             x_BxTxD = bridge(x_BxTxD, seen.media_BxNxRxD, seen.mask_BxTxN)
         layers = frozen(DecoderLayers)(
-            self.config.decoder, self.num, dtype, name="language", init=self.is_initializing()
+            self.config.decoder,
+            self.num,
+            dtype,
+            self.config.unroll,
+            name="language",
+            init=self.is_initializing(),
         )
         return layers(x_BxTxD, seen.context)
 
@@ -144,6 +155,7 @@ class LanguageModel(nn.Module):
                 split_rngs={"params": True},
                 in_axes=_SHARED,
                 length=whole,
+                unroll=whole if cfg.unroll else 1,
             )
             x_BxTxD, _ = scanned(Group(cfg, cfg.xattn.every, name="groups"), x_BxTxD, seen)
         if rest:

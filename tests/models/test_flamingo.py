@@ -1,5 +1,6 @@
 """Flamingo as a whole: identity at closed gates, φ masking, and the frozen collection."""
 
+import dataclasses
 import functools
 
 import chex
@@ -83,6 +84,16 @@ def test_logits_at_positions():
     some = apply(variables, tokens, features, index, at)
     expected = np.take_along_axis(np.asarray(everywhere), np.asarray(at)[..., None], axis=1)
     np.testing.assert_allclose(some, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_unrolled_layers_are_the_same_model():
+    apply, variables, tokens, features, index = build(0.7)
+    config = dataclasses.replace(tiny_config(0.7), unroll=True)
+    unrolled = jax.jit(FlamingoModel(config).apply)
+    expected = apply(variables, tokens, features, index)
+    np.testing.assert_allclose(
+        unrolled(variables, tokens, features, index), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_collections_hold_what_they_should():

@@ -2,12 +2,13 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
+from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig, widen
 from tests.models.test_xattn import random_tree
 
 B, N, P, D = 2, 3, 6, 12
@@ -79,3 +80,22 @@ def test_frames_are_told_apart_by_the_time_embedding_only():
         forth = apply({"params": params}, features)
         back = apply({"params": params}, features[:, :, ::-1])
         assert np.allclose(forth, back, atol=1e-5) == same
+
+
+def test_widen_is_a_matrix_product_in_value_and_gradients():
+    draw = np.random.default_rng(0)
+    x, kernel = draw.normal(size=(2, 3, 4)), draw.normal(size=(4, 7))
+    weights = draw.normal(size=(2, 3, 7))
+
+    def total(multiply):
+        return lambda x, kernel: jnp.sum(weights * jnp.sin(multiply(x, kernel)))
+
+    expected = jax.value_and_grad(total(jnp.matmul), argnums=(0, 1))(x, kernel)
+    got = jax.value_and_grad(total(widen), argnums=(0, 1))(x, kernel)
+    chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_widen_computes_in_the_type_given():
+    x, kernel = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 5), jnp.bfloat16)
+    grads = jax.grad(lambda *a: widen(*a).astype(jnp.float32).sum(), argnums=(0, 1))(x, kernel)
+    chex.assert_type([widen(x, kernel), *grads], jnp.bfloat16)
