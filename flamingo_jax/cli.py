@@ -61,11 +61,23 @@ def run(main: Callable[[], None]) -> None:
 def _parse(arguments: Sequence[str]) -> list[str]:
     """Parses absl flags; a mistake in one is told in one line."""
     try:
-        return flags.FLAGS(arguments)
+        rest = flags.FLAGS(arguments)
     except flags.Error as error:
         _leave(str(error).splitlines()[0], 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(arguments, error), 1)
+    if "config" in flags.FLAGS:
+        from ml_collections import config_flags
+
+        # ml_collections says so only when a field is asked for.
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        if not Path(path).is_file():
+            _leave(_no_config_file(path), 1)
+    return rest
+
+
+def _no_config_file(path: str) -> str:
+    return f"There is no config file {path}."
 
 
 def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
@@ -74,7 +86,7 @@ def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
     options = [argument.lstrip("-").split("=") for argument in arguments[1:]]
     for name, *value in options:
         if name == "config" and value and not Path(value[0]).is_file():
-            return f"There is no config file {value[0]}."
+            return _no_config_file(value[0])
     for name, *_ in options:
         if name.startswith("config."):
             try:

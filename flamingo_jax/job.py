@@ -5,7 +5,6 @@ Each stage leaves its result in the work directory and is passed over, or resume
 
 import json
 import logging
-import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,7 +24,7 @@ from flamingo_jax.data.mixture import make_iterator
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.page import write_report
-from flamingo_jax.evaluation.run import Evaluation, evaluate, write_results
+from flamingo_jax.evaluation.run import evaluate, write_results
 from flamingo_jax.evaluation.table import summary
 from flamingo_jax.inference.features import FeatureCache
 from flamingo_jax.models.flamingo import FlamingoModel, gates, stack_layers
@@ -68,20 +67,9 @@ def run(config: RunConfig, folder: Path) -> None:
     if not (folder / "results.json").exists():
         with timed(clock, "evaluation"):
             found = evaluate(load(folder, features=features), drawings, config.evaluation, "test")
-            write_whole(folder, found)
+            write_results(folder, found, "test")
     print(summary(json.loads((folder / "results.json").read_text(encoding="utf-8"))))
     print(f"Report: {write_report(folder)}")
-
-
-def write_whole(folder: Path, found: Evaluation) -> None:
-    """Writes an evaluation's files, results.json last: where it is, the others are whole."""
-    part = folder / "results.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    write_results(part, found, "test")
-    for path in sorted(part.iterdir(), key=lambda path: path.name == "results.json"):
-        path.replace(folder / path.name)
-    part.rmdir()
 
 
 def claim(config: RunConfig, folder: Path) -> None:

@@ -9,7 +9,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from flamingo_jax import cli
-from flamingo_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, a file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
@@ -20,9 +19,6 @@ def main() -> None:
     """Runs or resumes the job that the flags name."""
     from flamingo_jax import config, job
 
-    path = config_flags.get_config_filename(flags.FLAGS["config"])
-    if not Path(path).is_file():  # ml_collections says so only when a field is asked for
-        raise UserError(f"There is no config file {path}.")
     job.run(config.resolve(_CONFIG.value), Path(_WORKDIR.value))
 
 

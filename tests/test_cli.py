@@ -157,3 +157,9 @@ def test_other_errors_keep_their_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_the_benchmark_names_a_missing_config() -> None:
+    done = command("benchmark", "--config=configs/nope.py")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == "There is no config file configs/nope.py."

@@ -1,5 +1,6 @@
 """README.md and docs/: every command's options exist, and what is cheap is run on the smoke run."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -69,10 +70,17 @@ def run(folder: Path, *arguments: str) -> str:
 
 def test_the_pages_name_the_two_commands_and_ci_runs_them() -> None:
     said = [words[0] for words in lines(ROOT / "README.md")]
+    assert "python" in said
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     for script in ("./launch/local.sh", "./tests/run.sh"):
         assert script in said
         assert re.search(rf"^{re.escape(script)}\b", ci, re.MULTILINE)
+
+
+@pytest.mark.parametrize("script", ["launch/local.sh", "tests/run.sh"])
+def test_scripts_can_be_run(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)
+    subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -19,7 +19,7 @@ from flamingo_jax.checkpoints.store import load_params, load_tree
 from flamingo_jax.errors import UserError
 from flamingo_jax.training.journal import read_rows
 from tests import tiny_job
-from tests.checkpoints.test_store import damage
+from tests.checkpoints.test_store import damage, mounted
 from tests.tiny_run import ROOT, environment, finished, python, said
 
 SAME = (
@@ -213,16 +213,9 @@ def test_damaged_frozen_weights_say_what_to_do(whole: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system too small for a run; skipped where none can be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting a file system is not permitted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    """A file system too small for a run."""
+    with mounted(tmp_path / "disk", "64m") as folder:
+        yield folder
 
 
 @pytest.mark.slow

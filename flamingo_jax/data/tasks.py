@@ -61,7 +61,16 @@ class Pool:
     """Drawings of one split, to be drawn from by base emoji, and that split's made-up words."""
 
     def __init__(self, drawings: Sequence[Drawing], split: str) -> None:
+        """Takes the drawings of one split.
+
+        Raises:
+          UserError: there are none.
+        """
         self.drawings = [drawing for drawing in drawings if drawing.split == split]
+        if not self.drawings:
+            raise UserError(
+                f"No drawings of the split {split!r}: use one of those in the data set."
+            )
         self.words = made_up_words(split == "train")
         self._bases = [bases[0] for bases in self._bases_by(lambda d: d.base).values()]
         self._by_category = self._bases_by(lambda drawing: drawing.category)

@@ -32,8 +32,6 @@ def check_limits(
       UserError: a prompt does not fit; the message names the field to raise.
     """
     pool, most = Pool(drawings, split), max(config.shots)
-    if not pool.drawings:
-        raise UserError(f"No drawings of the split {split!r}: use one of those in the data set.")
     keys: dict[bytes, int] = {}
 
     def key(medium: np.ndarray) -> int:

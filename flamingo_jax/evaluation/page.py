@@ -1,7 +1,7 @@
 """The report of a run: one HTML page that needs nothing beside it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import jinja2
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation import plots
 from flamingo_jax.evaluation.table import summary_cells
+from flamingo_jax.training.journal import read_rows
 
 SECTIONS = (
     ("summary", "Summary"),
@@ -163,21 +164,17 @@ def _shown(value: float | None) -> str:
 def _json(path: Path) -> Any:
     if not path.exists():
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}): delete it and run that step again."
-        ) from error
+    return _undamaged(path, lambda path: json.loads(path.read_text(encoding="utf-8")))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a .jsonl file; a half-written last line is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    """Rows of a .jsonl file; [] if there is none."""
+    return _undamaged(path, read_rows)
+
+
+def _undamaged(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return read(path)
     except ValueError as error:
         raise UserError(
             f"{path} is damaged ({error}): delete it and run that step again."

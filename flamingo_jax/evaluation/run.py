@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flamingo_jax.checkpoints.files import replaced
 from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tasks import Pool
 from flamingo_jax.errors import UserError
@@ -112,8 +113,6 @@ def evaluate(
       UserError: the split has no drawings, or a prompt does not fit the limits.
     """
     pool = Pool(drawings, split)
-    if not pool.drawings:
-        raise UserError(f"No drawings of the split {split!r}: use one of those in the data set.")
     features = handle.features or FeatureCache(
         functools.partial(encode, handle.config, handle.weights.vision)
     )
@@ -263,19 +262,21 @@ def right_choices(groups: Sequence[Sequence[Request]], scored: np.ndarray) -> np
 
 
 def write_results(folder: Path, found: Evaluation, split: str) -> None:
-    """Writes results.json, gallery.json, attention.json and results.png, each whole or not at all.
+    """Writes results.png, gallery.json, attention.json and results.json, each whole or not at all.
 
-    Files of another split than `test` carry its name.
+    results.json comes last: where it is, the others are too. Files of another split than `test`
+    carry its name.
     """
     suffix = "" if split == "test" else f"-{split}"
     rows = [row.to_json() for row in found.rows]
+    figure = plots.shots_curves(rows, "log_likelihood")
+    with replaced(folder / f"results{suffix}.png") as part:
+        figure.savefig(part, format="png", dpi=110, bbox_inches="tight")
     for name, value in (
-        ("results", rows),
         ("gallery", found.gallery),
         ("attention", found.attention),
+        ("results", rows),
     ):
-        part = folder / f"{name}{suffix}.part"
-        part.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        part.replace(folder / f"{name}{suffix}.json")
-    figure = plots.shots_curves(rows, "log_likelihood")
-    figure.savefig(folder / f"results{suffix}.png", dpi=110, bbox_inches="tight")
+        text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+        with replaced(folder / f"{name}{suffix}.json") as part:
+            part.write_text(text, encoding="utf-8")

@@ -1,5 +1,6 @@
 """Checkpoints: read back bit for bit, passed over when damaged, safe on a full disk."""
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -136,18 +137,26 @@ def fill(store: StepStore) -> None:
         store.save(step, state(step, 512), {})
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB; skipped where none can be mounted."""
-    folder = tmp_path / "disk"
+@contextlib.contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of a size, such as 3m; skips the test where none can be mounted."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("mounting a file system is not permitted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of three checkpoints."""
+    with mounted(tmp_path / "disk", "3m") as folder:
+        yield folder
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(small_disk: Path) -> None:
