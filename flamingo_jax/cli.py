@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn
 
 # Before TensorFlow Datasets is imported: it needs no TensorFlow here and should not look for one.
@@ -54,7 +53,7 @@ def run(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             _leave("Stopped: the same command goes on from the last finished stage.", 130)
 
-    sys.excepthook = _hook
+    sys.unraisablehook = _unraisable
     app.run(guarded, flags_parser=_parse)
 
 
@@ -97,10 +96,10 @@ def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
     return f"--config cannot be used ({type(error).__name__}: {reason})."
 
 
-def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     # After a failed write, which is told of, tensorstore calls a loop that orbax has closed.
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _leave(message: str, status: int) -> NoReturn:
