@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import textwrap
 import types
 
 import chex
@@ -15,6 +16,7 @@ from flamingo_jax.checkpoints.store import StepStore, load_params, save_tree
 from flamingo_jax.errors import UserError
 from flamingo_jax.training.step import TrainState
 from tests.inference.conftest import build, quadrants, word_tokenizer
+from tests.tiny_run import ROOT, finished
 
 
 def test_params_of_the_newest_readable_checkpoint(tmp_path):
@@ -47,6 +49,20 @@ def test_a_loaded_model_equals_the_saved_one(tmp_path, monkeypatch):
     model = runs.load(tmp_path, features=quadrants)
     chex.assert_trees_all_equal(model.weights, saved.weights)
     assert model.tokenizer.encode("a<image>") == [3, 1]
+
+
+def test_python_users_are_told_nothing_that_is_not_theirs():
+    """No library's warning comes with a model or its drawings."""
+    lines = f"""
+        from pathlib import Path
+        import flamingo_jax
+        from flamingo_jax.data.drawings import load_drawings
+        run = Path({str(finished())!r})
+        print(flamingo_jax.load(run), len(load_drawings(run / "data")))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_checkpoint(tmp_path):

@@ -146,15 +146,14 @@ def load_params(folder: Path) -> Any:
         state = folder.absolute() / str(step) / "state"
         try:
             check_seal(state.parent)
-            with ocp.PyTreeCheckpointer() as checkpointer:
-                saved = checkpointer.metadata(state).item_metadata.tree["params"]
-                like = {"params": jax.tree.map(_abstract, saved)}
+            with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+                like = {"params": jax.tree.map(_abstract, handler.metadata(state).tree["params"])}
                 args = ocp.args.PyTreeRestore(
                     like,
                     restore_args=ocp.checkpoint_utils.construct_restore_args(like),
                     partial_restore=True,
                 )
-                return checkpointer.restore(state, args=args)["params"]
+                return handler.restore(state, args=args)["params"]
         except Exception as error:  # orbax raises bare ones
             reason = _reason(error)
             _log.warning("Checkpoint %s cannot be read (%s).", folder / str(step), reason)

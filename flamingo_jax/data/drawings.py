@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import gcs_utils
 
 from flamingo_jax.data.colours import dominant_colour
+from flamingo_jax.data.media import decode_media
 from flamingo_jax.data.openmoji.builder import Openmoji
 from flamingo_jax.errors import UserError, no_room
 
@@ -78,7 +79,9 @@ def load_drawings(folder: Path) -> list[Drawing]:
 def _read(builder: Any, folder: Path) -> list[Drawing]:
     drawings, failed = [], 0
     for split in SPLITS:
-        source, before = builder.as_data_source(split), len(drawings)
+        undecoded = {"image": tfds.decode.SkipDecoding()}  # TFDS would ask for OpenCV
+        source = builder.as_data_source(split, decoders=undecoded)
+        before = len(drawings)
         for i in range(len(source)):
             try:
                 drawings.append(_drawing(source[i], split))
@@ -104,6 +107,6 @@ def _drawing(record: dict, split: str) -> Drawing:
         for name, value in record.items()
         if name != "image"
     }
-    image = np.asarray(record["image"], np.uint8)
+    image = decode_media(record["image"])[0]
     names = json.loads(text.pop("names"))
     return Drawing(**text, names=names, colour=dominant_colour(image), split=split, image=image)
