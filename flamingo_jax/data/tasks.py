@@ -138,7 +138,7 @@ def _name(pool: Pool, turns: int, rng: np.random.Generator) -> Episode:
 
 
 def _named(pool: Pool, language: str, known: Container[str], rng: np.random.Generator) -> Drawing:
-    """A drawing with a short name in a language, not one of those known.
+    """A drawing whose name in a language is one short word, not one of those known.
 
     Raises:
       UserError: after many draws there was none.
@@ -146,10 +146,10 @@ def _named(pool: Pool, language: str, known: Container[str], rng: np.random.Gene
     for _ in range(_DRAWS):
         drawing = pool.any(rng)
         name = drawing.names.get(language, "")
-        if 0 < len(name) <= _LONGEST_NAME and name not in known:
+        if name.isalpha() and len(name) <= _LONGEST_NAME and name not in known:
             return drawing
     raise UserError(
-        f"The family name needs drawings with {NAME_CANDIDATES} different names of at most "
+        f"The family name needs drawings with {NAME_CANDIDATES} different names of one word of at most "
         f"{_LONGEST_NAME} letters in each language, and there are fewer in {language!r}: "
         "leave the family out or use more drawings."
     )

@@ -54,7 +54,16 @@ def test_made_up_words_of_evaluation_are_new() -> None:
     assert len(held_out) > 300
 
 
+def test_names_are_single_words_of_one_language(pool: Pool) -> None:
+    for seed in range(20):
+        episode = make_episode("name", pool, np.random.default_rng(seed), 4)
+        for turn in episode.turns:
+            assert turn.answer == turn.drawings[0].names[episode.language or ""]
+        assert all(word.isalpha() and len(word) <= 16 for word in episode.candidates)
+        assert len(episode.candidates) == 8
+
+
 def test_too_few_names_are_told_instead_of_sought_for_ever(pool: Pool) -> None:
-    few = [drawing for drawing in pool.drawings if 0 < len(drawing.names["en"]) <= 16][:5]
-    with pytest.raises(UserError, match="needs drawings with 8 different names of at most 16"):
+    few = [drawing for drawing in pool.drawings if drawing.names["en"].isalpha()][:5]
+    with pytest.raises(UserError, match="needs drawings with 8 different names of one word of at"):
         make_episode("name", Pool(few, "train"), np.random.default_rng(0), 3)
