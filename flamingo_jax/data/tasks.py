@@ -146,12 +146,12 @@ def _named(pool: Pool, language: str, known: Container[str], rng: np.random.Gene
     for _ in range(_DRAWS):
         drawing = pool.any(rng)
         name = drawing.names.get(language, "")
-        if name.isalpha() and len(name) <= _LONGEST_NAME and name not in known:
+        if 0 < len(name) <= _LONGEST_NAME and " " not in name and name not in known:
             return drawing
     raise UserError(
-        f"The family name needs drawings with {NAME_CANDIDATES} different names of one word of at most "
-        f"{_LONGEST_NAME} letters in each language, and there are fewer in {language!r}: "
-        "leave the family out or use more drawings."
+        f"The family name needs drawings with {NAME_CANDIDATES} different names of one word, at "
+        f"most {_LONGEST_NAME} letters long, in each language, and there are fewer in "
+        f"{language!r}: leave the family out or use more drawings."
     )
 
 

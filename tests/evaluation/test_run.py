@@ -33,7 +33,7 @@ def drawings() -> list[Drawing]:
     rng = np.random.default_rng(0)
     made = []
     for i in range(48):
-        names = {language: f"{language}{i} w{9 + i % 30}" for language in ("en", "es", "fr", "de")}
+        names = {language: f"{language}{i}-w{9 + i % 30}" for language in ("en", "es", "fr", "de")}
         image = rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
         category, colour = f"w{10 + i % 9}", ("red", "blue", "green")[i % 3]
         made.append(Drawing(str(i), str(i), names, category, "g", colour, "test", image))
@@ -116,7 +116,7 @@ def test_names_stand_where_images_were():
     assert not any(request.seen)
     names = [turn.drawings[0].names["en"] for turn in (*case.supports, *case.queries)]
     text = tokenizer.decode(list(request.tokens))
-    places = [text.index(name.split()[1]) for name in names]
+    places = [text.index(name.split("-")[1]) for name in names]
     assert places == sorted(places)
     assert request.tokens.count(tokenizer.eoc_id) == 2
 
