@@ -9,17 +9,21 @@ from configs import openmoji
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """`openmoji.py` with more steps, stronger changes of the drawings, and more questions."""
+    """`openmoji.py` with a deeper encoder, more steps, more of the names, and more questions."""
     config = openmoji.get_config()
+    config.vision.update(widths=(64, 128, 384), depths=(1, 2, 3))
+    config.vision_training.update(
+        steps=5000,
+        warmup_steps=200,
+        average=0.995,
+        towers=dict(image_dropout=0.2, text_dropout=0.2),
+        augment=dict(rotation=20.0, zoom=0.4, tint=0.4, erase=0.4),
+    )
+    episodes, names, *_ = config.mixture.datasets
+    episodes.update(batch_size=10)
+    names.update(batch_size=3, weight=0.3)
     config.update(
-        vision_training=dict(
-            steps=7500,
-            warmup_steps=200,
-            average=0.995,
-            towers=dict(text_dropout=0.2),
-            augment=dict(rotation=20.0, zoom=0.4, tint=0.4, erase=0.4),
-        ),
-        loop=dict(steps=720, save_every=100),
+        loop=dict(steps=680, save_every=100),
         optimizer=dict(decay_steps=300),
         evaluation=dict(shots=(0, 1, 2, 4, 8, 16), episodes=50),
     )
