@@ -3,6 +3,8 @@
 python -m flamingo_jax.train --config=configs/openmoji_long.py --workdir=runs/openmoji_long
 """
 
+from typing import Any
+
 import ml_collections
 
 from configs import openmoji
@@ -10,7 +12,7 @@ from configs import openmoji
 
 def get_config() -> ml_collections.ConfigDict:
     """`openmoji.py` with a deeper encoder, more steps, more of the names, and more questions."""
-    config = openmoji.get_config()
+    config: Any = openmoji.get_config()
     config.vision.update(widths=(64, 128, 384), depths=(1, 2, 3))
     config.vision_training.update(
         steps=5000,

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.errors import UserError, no_room
@@ -143,9 +144,10 @@ def load_params(folder: Path) -> Any:
     steps = sorted((int(p.name) for p in folder.glob("*") if p.name.isdigit()), reverse=True)
     reason = "there is none"
     for step in steps:
-        state = folder.absolute() / str(step) / "state"
+        whole = folder.absolute() / str(step)
+        state = epath.Path(whole / "state")
         try:
-            check_seal(state.parent)
+            check_seal(whole)
             with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
                 like = {"params": jax.tree.map(_abstract, handler.metadata(state).tree["params"])}
                 args = ocp.args.PyTreeRestore(
