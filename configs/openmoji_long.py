@@ -11,7 +11,7 @@ from configs import openmoji
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """`openmoji.py` with a deeper encoder, more steps, more of the names, and more questions."""
+    """`openmoji.py`: deeper encoder, stronger augmentation, and more steps, names and questions."""
     config: Any = openmoji.get_config()
     config.vision.update(widths=(64, 128, 384), depths=(1, 2, 3))
     config.vision_training.update(
