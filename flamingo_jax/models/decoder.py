@@ -114,22 +114,26 @@ def attention_weights(
     """
     B, T, K, C = q_BxTxKxC.shape
     G, S = k_BxSxGxC.shape[2], k_BxSxGxC.shape[1]
-    q = q_BxTxKxC.reshape(B, T, G, K // G, C) * C**-0.5
-    scores = jnp.einsum("BTGHC,BSGC->BGHTS", q, k_BxSxGxC, preferred_element_type=jnp.float32)
+    # Heads before tokens, as plain multiplies: XLA on a CPU otherwise transposes the products.
+    q_BxGxHTxC = q_BxTxKxC.swapaxes(1, 2).reshape(B, G, K // G * T, C) * C**-0.5
+    k_BxGxCxS = k_BxSxGxC.transpose(0, 2, 3, 1)
+    scores = jnp.matmul(q_BxGxHTxC, k_BxGxCxS, preferred_element_type=jnp.float32)
+    scores = scores.reshape(B, K, T, S)
     if bias_BxKxTxS is not None:
-        scores += bias_BxKxTxS.reshape(bias_BxKxTxS.shape[0], G, K // G, T, S)
-    visible = mask_BxTxS[:, None, None]
+        scores += bias_BxKxTxS
+    visible = mask_BxTxS[:, None]
     lowest = jnp.finfo(scores.dtype).min
     weights = jax.nn.softmax(jnp.where(visible, scores, lowest), axis=-1)
-    return jnp.where(visible, weights, 0.0).reshape(B, K, T, S)
+    return jnp.where(visible, weights, 0.0)
 
 
 def mix(weights_BxKxTxS: Array, v_BxSxGxC: Array) -> Array:
     """Values summed with the weights of `attention_weights` -> [B, T, K, C]."""
     B, K, T, S = weights_BxKxTxS.shape
     G, C = v_BxSxGxC.shape[2:]
-    weights = weights_BxKxTxS.reshape(B, G, K // G, T, S).astype(v_BxSxGxC.dtype)
-    return jnp.einsum("BGHTS,BSGC->BTGHC", weights, v_BxSxGxC).reshape(B, T, K, C)
+    weights_BxGxHTxS = weights_BxKxTxS.reshape(B, G, K // G * T, S).astype(v_BxSxGxC.dtype)
+    mixed = jnp.matmul(weights_BxGxHTxS, v_BxSxGxC.swapaxes(1, 2))
+    return mixed.reshape(B, K, T, C).swapaxes(1, 2)
 
 
 class Attention(nn.Module):
