@@ -1,12 +1,18 @@
-"""The language model's block: a pre-norm decoder layer with grouped-query attention.
+"""The language model: one configurable decoder for all published families.
 
-One block serves two families, told apart by plain fields of its config. Llama (SmolLM2,
-arXiv:2502.02737; Llama, arXiv:2302.13971): RMSNorm (arXiv:1910.07467), rotary positions
-(arXiv:2104.09864), grouped-query attention (arXiv:2305.13245) and SwiGLU (arXiv:2002.05202). MPT
-(MosaicML, 2023): LayerNorm without biases, ALiBi (arXiv:2108.12409) and GELU.
+What sets the families apart are plain fields of one config:
 
-Axes: B batch, T text tokens, S cached or attended tokens, D width, K heads, G key-value heads,
-C head width, V vocabulary.
+- Llama (arXiv:2302.13971) and SmolLM2 (arXiv:2502.02737): RMSNorm, rotary positions
+  (arXiv:2104.09864), grouped-query attention (arXiv:2305.13245), SwiGLU.
+- MPT (MosaicML, 2023): LayerNorm without biases, ALiBi (arXiv:2108.12409), GELU.
+- GPT-NeoX (arXiv:2204.06745), Pythia and RedPajama: LayerNorm, rotary positions on a share of each
+  head's channels, biases, attention and feed-forward side by side.
+- OPT (arXiv:2205.01068): learned positions, LayerNorm, biases, ReLU.
+- Chinchilla (arXiv:2203.15556, after Gopher, arXiv:2112.11446, §3.1): RMSNorm and the relative
+  positions of Transformer-XL (arXiv:1901.02860).
+
+Axes: B batch, T text tokens, S cached or attended tokens, D width, E width of the embedding,
+K heads, G key-value heads, C head width, V vocabulary.
 """
 
 import dataclasses
@@ -16,12 +22,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flamingo_jax.models.attention import (
+    alibi,
+    attention_weights,
+    distances,
+    mix,
+    rotate,
+    sinusoids,
+)
+from flamingo_jax.models.layers import Activation, FeedForward, Norm, make_norm
+
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of a decoder-only language model.
+    """Shape of a decoder-only language model. The defaults are Llama's.
 
     Attributes:
       vocab_size: rows of the token embedding.
@@ -33,9 +49,21 @@ class DecoderConfig:
       mlp_dim: hidden width of the feed-forward.
       rope_base: wavelength base of the rotary positions.
       norm_eps: epsilon of the norms.
-      norm: RMSNorm, or LayerNorm without biases.
-      positions: rotary embedding of queries and keys, or ALiBi's bias on their products.
-      mlp: gated by SiLU, or a plain one with exact GELU.
+      norm: RMSNorm or LayerNorm.
+      norm_bias: whether LayerNorm has biases.
+      positions: `rotary` embedding of queries and keys, ALiBi's bias on their products, a table of
+        `learned` embeddings added to the tokens', or Transformer-XL's `relative` ones.
+      rotary_share: share of each head's channels that is rotated.
+      max_positions: rows of the table of learned positions.
+      mlp: gated by SiLU (`swiglu`), or a plain one with this activation.
+      attention_bias: whether the attention's projections have biases.
+      mlp_bias: whether the feed-forward's do.
+      parallel: attention and feed-forward both read the layer's input.
+      post_norm: norms after the residual sums and none at the end, as OPT-350m has them.
+      qk_norm: norm of all queries, and of all keys, of a token, before they are split into heads.
+      clip_qkv: bound on the absolute values of queries, keys and values; None for none.
+      tied: the token embedding is the output projection too.
+      embedding_width: E, if tokens are embedded in another width and projected; None for D.
     """
 
     vocab_size: int
@@ -47,14 +75,43 @@ class DecoderConfig:
     mlp_dim: int
     rope_base: float = 10_000.0
     norm_eps: float = 1e-5
-    norm: Literal["rms", "layer"] = "rms"
-    positions: Literal["rotary", "alibi"] = "rotary"
-    mlp: Literal["swiglu", "gelu"] = "swiglu"
+    norm: Norm = "rms"
+    norm_bias: bool = False
+    positions: Literal["rotary", "alibi", "learned", "relative"] = "rotary"
+    rotary_share: float = 1.0
+    max_positions: int = 0
+    mlp: Activation = "swiglu"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    parallel: bool = False
+    post_norm: bool = False
+    qk_norm: bool = False
+    clip_qkv: float | None = None
+    tied: bool = True
+    embedding_width: int | None = None
 
     @classmethod
     def smollm2_135m(cls) -> "DecoderConfig":
         """SmolLM2-135M (arXiv:2502.02737, table of model shapes)."""
         return cls(49_152, 576, 30, 9, 3, 64, 1536, rope_base=100_000.0)
+
+    @classmethod
+    def chinchilla(cls, layers: int, width: int, heads: int) -> "DecoderConfig":
+        """A Chinchilla of the family of Hoffmann et al. (arXiv:2203.15556, table A9).
+
+        Heads of 128 channels, a feed-forward of 4 D, and 32,000 tokens (§3.1 of arXiv:2112.11446).
+        """
+        return cls(
+            vocab_size=32_000,
+            width=width,
+            num_layers=layers,
+            num_heads=heads,
+            num_kv_heads=heads,
+            head_dim=128,
+            mlp_dim=4 * width,
+            positions="relative",
+            mlp="gelu",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,65 +134,6 @@ jax.tree_util.register_dataclass(
 )
 
 
-def rotate(x_BxTxKxC: Array, positions_BxT: Array, base: float) -> Array:
-    """Rotary position embedding on half-split channels (arXiv:2104.09864, §3.4.2)."""
-    half = x_BxTxKxC.shape[-1] // 2
-    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions_BxT[..., None, None].astype(jnp.float32) * frequencies
-    cos, sin = jnp.cos(angle).astype(x_BxTxKxC.dtype), jnp.sin(angle).astype(x_BxTxKxC.dtype)
-    first, second = jnp.split(x_BxTxKxC, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-
-
-def alibi(num_heads: int, mask_BxTxS: Array) -> Array:
-    """ALiBi (arXiv:2108.12409, §3): -slope of the head times the distance -> float32 [B, K, T, S].
-
-    Distances are counted among the tokens that a token sees, so they hold for cached, padded and
-    branching sequences alike, and from the last of these: softmax does not change when all of a
-    row's products do. Slopes are 2^(-8 i / n), n the next power of two from K; where K is less, of
-    the n every second one comes first, as MPT has it.
-    """
-    n = 1 << (num_heads - 1).bit_length()
-    slopes = 2.0 ** (-8.0 / n * jnp.arange(1, n + 1))
-    if n != num_heads:
-        slopes = jnp.concatenate([slopes[1::2], slopes[::2]])[:num_heads]
-    seen = jnp.cumsum(mask_BxTxS, axis=-1, dtype=jnp.int32)
-    behind_BxTxS = (seen - seen[..., -1:]).astype(jnp.float32)
-    return slopes[:, None, None] * behind_BxTxS[:, None]
-
-
-def attention_weights(
-    q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array, bias_BxKxTxS: Array | None = None
-) -> Array:
-    """Masked softmax of scaled products, K query heads sharing G key heads -> float32 [B, K, T, S].
-
-    Rows that may see nothing are zero, not uniform: a token before the first image must get
-    nothing from the images (Flamingo, arXiv:2204.14198, §2.3).
-    """
-    B, T, K, C = q_BxTxKxC.shape
-    G, S = k_BxSxGxC.shape[2], k_BxSxGxC.shape[1]
-    # Heads before tokens, as plain multiplies: XLA on a CPU otherwise transposes the products.
-    q_BxGxHTxC = q_BxTxKxC.swapaxes(1, 2).reshape(B, G, K // G * T, C) * C**-0.5
-    k_BxGxCxS = k_BxSxGxC.transpose(0, 2, 3, 1)
-    scores = jnp.matmul(q_BxGxHTxC, k_BxGxCxS, preferred_element_type=jnp.float32)
-    scores = scores.reshape(B, K, T, S)
-    if bias_BxKxTxS is not None:
-        scores += bias_BxKxTxS
-    visible = mask_BxTxS[:, None]
-    lowest = jnp.finfo(scores.dtype).min
-    weights = jax.nn.softmax(jnp.where(visible, scores, lowest), axis=-1)
-    return jnp.where(visible, weights, 0.0)
-
-
-def mix(weights_BxKxTxS: Array, v_BxSxGxC: Array) -> Array:
-    """Values summed with the weights of `attention_weights` -> [B, T, K, C]."""
-    B, K, T, S = weights_BxKxTxS.shape
-    G, C = v_BxSxGxC.shape[2:]
-    weights_BxGxHTxS = weights_BxKxTxS.reshape(B, G, K // G * T, S).astype(v_BxSxGxC.dtype)
-    mixed = jnp.matmul(weights_BxGxHTxS, v_BxSxGxC.swapaxes(1, 2))
-    return mixed.reshape(B, K, T, C).swapaxes(1, 2)
-
-
 class Attention(nn.Module):
     """Causal self-attention with an optional key-value cache."""
 
@@ -144,28 +142,59 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, context: Context) -> Array:
-        cfg = self.config
-
-        def project(heads: int, name: str) -> Array:
-            dense = nn.DenseGeneral(
-                (heads, cfg.head_dim), use_bias=False, dtype=self.dtype, name=name
-            )
-            return dense(x_BxTxD)
-
-        q, k = project(cfg.num_heads, "query"), project(cfg.num_kv_heads, "key")
-        v = project(cfg.num_kv_heads, "value")
-        bias = None
+        cfg, mask_BxTxS = self.config, context.mask_BxTxS
+        q = self._project(x_BxTxD, cfg.num_heads, "query")
+        k = self._project(x_BxTxD, cfg.num_kv_heads, "key")
+        v = self._project(x_BxTxD, cfg.num_kv_heads, "value")
+        if cfg.qk_norm:
+            q, k = self._norm(q, "query_norm"), self._norm(k, "key_norm")
         if cfg.positions == "rotary":
-            q = rotate(q, context.positions_BxT, cfg.rope_base)
-            k = rotate(k, context.positions_BxT, cfg.rope_base)
-        else:
-            bias = alibi(cfg.num_heads, context.mask_BxTxS)
+            q = rotate(q, context.positions_BxT, cfg.rope_base, cfg.rotary_share)
+            k = rotate(k, context.positions_BxT, cfg.rope_base, cfg.rotary_share)
         if context.cache_index is not None:
-            k, v = self._cached(k, v, context.cache_index, context.mask_BxTxS.shape[-1])
-        out = mix(attention_weights(q, k, context.mask_BxTxS, bias), v)
+            k, v = self._cached(k, v, context.cache_index, mask_BxTxS.shape[-1])
+        bias_BxKxTxS = None
+        if cfg.positions == "alibi":
+            bias_BxKxTxS = alibi(cfg.num_heads, mask_BxTxS)
+        elif cfg.positions == "relative":
+            q, bias_BxKxTxS = self._relative(q, mask_BxTxS)
+        out = mix(attention_weights(q, k, mask_BxTxS, bias_BxKxTxS), v)
         return nn.DenseGeneral(
-            cfg.width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
+            cfg.width, axis=(-2, -1), use_bias=cfg.attention_bias, dtype=self.dtype, name="out"
         )(out)
+
+    def _project(self, x_BxTxD: Array, heads: int, name: str) -> Array:
+        cfg = self.config
+        projected = nn.DenseGeneral(
+            (heads, cfg.head_dim), use_bias=cfg.attention_bias, dtype=self.dtype, name=name
+        )(x_BxTxD)
+        if cfg.clip_qkv is None:
+            return projected
+        return jnp.clip(projected, -cfg.clip_qkv, cfg.clip_qkv)
+
+    def _norm(self, x_BxTxKxC: Array, name: str) -> Array:
+        cfg, shape = self.config, x_BxTxKxC.shape
+        norm = make_norm(cfg.norm, cfg.norm_eps, self.dtype, name, cfg.norm_bias)
+        return norm(x_BxTxKxC.reshape(*shape[:2], -1)).reshape(shape)
+
+    def _relative(self, q_BxTxKxC: Array, mask_BxTxS: Array) -> tuple[Array, Array]:
+        """Queries with u added, and the products with positions (arXiv:1901.02860, §3.3).
+
+        The bias is scaled as the products of queries and keys are.
+        """
+        cfg, S = self.config, mask_BxTxS.shape[-1]
+        shape = (cfg.num_heads, cfg.head_dim)
+        u_KxC = self.param("content_bias", nn.initializers.zeros, shape).astype(self.dtype)
+        v_KxC = self.param("position_bias", nn.initializers.zeros, shape).astype(self.dtype)
+        project = nn.DenseGeneral(shape, use_bias=False, dtype=self.dtype, name="position")
+        r_SxKxC = project(sinusoids(S, cfg.width))
+        q_BxKxTxC = (q_BxTxKxC + v_KxC).swapaxes(1, 2) * cfg.head_dim**-0.5
+        by_distance_BxKxTxS = jnp.matmul(
+            q_BxKxTxC, r_SxKxC.transpose(1, 2, 0), preferred_element_type=jnp.float32
+        )
+        behind_Bx1xTxS = distances(mask_BxTxS)[:, None]
+        bias = jnp.take_along_axis(by_distance_BxKxTxS, behind_Bx1xTxS, axis=-1)
+        return q_BxTxKxC + u_KxC, bias
 
     def _cached(self, k: Array, v: Array, index: Array, size: int) -> tuple[Array, Array]:
         """Writes this call's keys and values at slot `index`; returns all `size` of them."""
@@ -180,34 +209,6 @@ class Attention(nn.Module):
         return cached[0], cached[1]
 
 
-class FeedForward(nn.Module):
-    """down(silu(gate(x)) * up(x)) (SwiGLU, arXiv:2002.05202, eq. 6), or down(gelu(up(x)))."""
-
-    config: DecoderConfig
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        cfg = self.config
-        dense = lambda width, name: nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)  # noqa: E731
-        up = dense(cfg.mlp_dim, "up")(x)
-        if cfg.mlp == "swiglu":
-            hidden = nn.silu(dense(cfg.mlp_dim, "gate")(x)) * up
-        else:
-            hidden = nn.gelu(up, approximate=False)
-        return dense(x.shape[-1], "down")(hidden)
-
-
-class ScaleLayerNorm(nn.LayerNorm):
-    """LayerNorm with a scale and no bias."""
-
-    use_bias: bool = False
-
-
-NORMS: dict[str, Any] = {"rms": nn.RMSNorm, "layer": ScaleLayerNorm}
-"""The modules that `DecoderConfig.norm` names."""
-
-
 class DecoderLayer(nn.Module):
     """x += attention(norm(x)); x += mlp(norm(x)). [B, T, D] -> [B, T, D]."""
 
@@ -219,10 +220,59 @@ class DecoderLayer(nn.Module):
         cfg = self.config
 
         def norm(name: str) -> Any:
-            return NORMS[cfg.norm](epsilon=cfg.norm_eps, dtype=self.dtype, name=name)
+            return make_norm(cfg.norm, cfg.norm_eps, self.dtype, name, cfg.norm_bias)
 
-        x_BxTxD += Attention(cfg, self.dtype, name="attention")(
-            norm("attention_norm")(x_BxTxD), context
+        attention = Attention(cfg, self.dtype, name="attention")
+        mlp = FeedForward(cfg.mlp_dim, cfg.mlp, cfg.mlp_bias, self.dtype, name="mlp")
+        if cfg.post_norm:
+            x_BxTxD = norm("attention_norm")(x_BxTxD + attention(x_BxTxD, context))
+            return norm("mlp_norm")(x_BxTxD + mlp(x_BxTxD))
+        attended = attention(norm("attention_norm")(x_BxTxD), context)
+        if cfg.parallel:
+            return x_BxTxD + attended + mlp(norm("mlp_norm")(x_BxTxD))
+        x_BxTxD += attended
+        return x_BxTxD + mlp(norm("mlp_norm")(x_BxTxD))
+
+
+class Vocabulary(nn.Module):
+    """Both ends of the language model: tokens to hidden states, hidden states to logits."""
+
+    config: DecoderConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        cfg, normal = self.config, nn.initializers.normal(0.02)
+        width = cfg.embedding_width or cfg.width
+        shape = (cfg.vocab_size, width)
+        self.embedding = self.param("embedding", normal, shape)
+        self.head = None if cfg.tied else self.param("head", normal, shape)
+        if cfg.positions == "learned":
+            self.position = self.param("position", normal, (cfg.max_positions, cfg.width))
+        if width != cfg.width:
+            self.project_in = nn.Dense(cfg.width, use_bias=False, dtype=self.dtype)
+            self.project_out = nn.Dense(width, use_bias=False, dtype=self.dtype)
+        if not cfg.post_norm:
+            self.norm = make_norm(cfg.norm, cfg.norm_eps, self.dtype, None, cfg.norm_bias)
+
+    def embed(self, tokens_BxT: Array, positions_BxT: Array) -> Array:
+        """Hidden states [B, T, D] below the first layer."""
+        x = jnp.take(self.embedding.astype(self.dtype), tokens_BxT, axis=0)
+        if (self.config.embedding_width or self.config.width) != self.config.width:
+            x = self.project_in(x)
+        if self.config.positions == "learned":
+            x += jnp.take(self.position.astype(self.dtype), positions_BxT, axis=0)
+        return x
+
+    def logits(self, x_BxTxD: Array) -> Array:
+        """Next-token logits, float32 [B, T, V]."""
+        x = x_BxTxD if self.config.post_norm else self.norm(x_BxTxD)
+        if (self.config.embedding_width or self.config.width) != self.config.width:
+            x = self.project_out(x)
+        table_VxE = self.embedding if self.head is None else self.head
+        return jnp.einsum(
+            "BTE,VE->BTV", x, table_VxE.astype(self.dtype), preferred_element_type=jnp.float32
         )
-        x_BxTxD += FeedForward(cfg, self.dtype, name="mlp")(norm("mlp_norm")(x_BxTxD))
-        return x_BxTxD
+
+    def __call__(self, tokens_BxT: Array, positions_BxT: Array) -> Array:
+        """Logits of the embeddings alone; makes all variables."""
+        return self.logits(self.embed(tokens_BxT, positions_BxT))

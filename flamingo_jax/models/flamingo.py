@@ -1,22 +1,23 @@
 """Flamingo: a frozen language model that looks at images through gated cross-attention.
 
 Flamingo (arXiv:2204.14198), §2 and figure 3. Variables live in two collections: `params` holds
-what is trained (resampler and gated cross-attention), `frozen` what is not. Gradients are taken of
-`params` only.
+what is trained (resampler and gated cross-attention; in two ablations the language model, too),
+`frozen` what is not. Gradients are taken of `params` only.
 
 Axes: B batch, T text tokens, S attended tokens, A answer positions, N media, F frames, P grid
 positions, C feature channels, R latents a medium, D width, V vocabulary.
 """
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flamingo_jax.models.decoder import NORMS, Context, DecoderConfig, DecoderLayer
+from flamingo_jax.models.decoder import Context, DecoderConfig, DecoderLayer, Vocabulary
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig, ViTEncoder
@@ -24,18 +25,22 @@ from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionD
 
 Array = jax.Array
 
+Language = Literal["frozen", "fine_tuned", "from_scratch"]
+
 _SHARED: Any = nn.broadcast  # flax annotates `in_axes` as int
 
 
 @dataclasses.dataclass(frozen=True)
 class FlamingoConfig:
-    """The two frozen models, the resampler, the bridge, and the type they compute in.
+    """The two pretrained models, the resampler, the bridge, and the type they compute in.
 
     Attributes:
-      decoder: the frozen language model.
+      decoder: the language model.
       resampler: the Perceiver Resampler.
       xattn: the gated cross-attention layers.
       vision: the frozen vision encoder; the type of its config tells which.
+      language: whether the language model is `frozen` (the paper's), `fine_tuned` with the rest, or
+        trained `from_scratch` with it.
       dtype: compute type by name, `float32` or `bfloat16`; parameters are float32.
       unroll: compile the layers one after another instead of a loop over them. A loop copies what
         the backward pass needs into stacked arrays and out again, which a CPU feels; without it
@@ -46,6 +51,7 @@ class FlamingoConfig:
     resampler: ResamplerConfig
     xattn: CrossAttentionConfig
     vision: VisionConfig | ViTConfig = dataclasses.field(default_factory=VisionConfig)
+    language: Language = "frozen"
     dtype: str = "float32"
     unroll: bool = False
 
@@ -53,6 +59,12 @@ class FlamingoConfig:
         """(layers below the first cross-attention, whole groups, layers of a last short group)."""
         above = self.decoder.num_layers - self.xattn.first
         return self.xattn.first, above // self.xattn.every, above % self.xattn.every
+
+    @property
+    def num_bridges(self) -> int:
+        """Cross-attention layers."""
+        _, whole, rest = self.groups()
+        return whole + bool(rest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +90,25 @@ def frozen(module: Any) -> Any:
     def to_frozen(variables: Any) -> Any:
         return {"frozen": variables["params"]} if "params" in variables else {}
 
-    def build(*args: Any, init: bool, **kwargs: Any) -> nn.Module:
-        mapped = nn.map_variables(
-            module, ("frozen", "params"), to_params, to_frozen, init=init, mutable=init
+    def build(*args: Any, init: bool, **kwargs: Any) -> Any:
+        methods = [name for name in ("embed", "logits") if hasattr(module, name)]
+        mapped: Any = nn.map_variables(
+            module,
+            ("frozen", "params"),
+            to_params,
+            to_frozen,
+            init=init,
+            mutable=init,
+            methods=[*methods, "__call__"],
         )
         return mapped(*args, **kwargs)
 
     return build
+
+
+def pretrained(config: FlamingoConfig, module: Any, init: bool) -> Any:
+    """The class of a part of the language model: trained with the rest, or `frozen`."""
+    return functools.partial(frozen(module), init=init) if config.language == "frozen" else module
 
 
 class DecoderLayers(nn.Module):
@@ -109,64 +133,82 @@ class DecoderLayers(nn.Module):
 
 
 class Group(nn.Module):
-    """One gated cross-attention layer and the `num` frozen language layers after it."""
+    """One gated cross-attention layer and the `num` language layers after it."""
 
     config: FlamingoConfig
     num: int
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, seen: Seen) -> Array:
-        dtype = jnp.dtype(self.config.dtype)
-        if seen.media_BxNxRxD is not None and seen.mask_BxTxN is not None:
-            bridge = GatedCrossAttentionDense(self.config.xattn, dtype, name="xattn")
-            x_BxTxD = bridge(x_BxTxD, seen.media_BxNxRxD, seen.mask_BxTxN)
-        layers = frozen(DecoderLayers)(
-            self.config.decoder,
-            self.num,
-            dtype,
-            self.config.unroll,
-            name="language",
-            init=self.is_initializing(),
+        cfg, dtype = self.config, jnp.dtype(self.config.dtype)
+        if cfg.xattn.conditioning != "grafting":
+            x_BxTxD = look(cfg, x_BxTxD, seen)
+        layers = pretrained(cfg, DecoderLayers, self.is_initializing())
+        return layers(cfg.decoder, self.num, dtype, cfg.unroll, name="language")(
+            x_BxTxD, seen.context
         )
-        return layers(x_BxTxD, seen.context)
+
+
+def look(config: FlamingoConfig, x_BxTxD: Array, seen: Seen) -> Array:
+    """The cross-attention layer of the module that calls this; the identity without media."""
+    if seen.media_BxNxRxD is None or seen.mask_BxTxN is None:
+        return x_BxTxD
+    bridge = GatedCrossAttentionDense(config.xattn, jnp.dtype(config.dtype), name="xattn")
+    return bridge(x_BxTxD, seen.media_BxNxRxD, seen.mask_BxTxN)
+
+
+class Graft(nn.Module):
+    """A new layer on top of the language model: cross-attention, then a decoder layer."""
+
+    config: FlamingoConfig
+
+    @nn.compact
+    def __call__(self, x_BxTxD: Array, seen: Seen) -> Array:
+        x_BxTxD = look(self.config, x_BxTxD, seen)
+        layer = DecoderLayer(self.config.decoder, jnp.dtype(self.config.dtype), name="layer")
+        return layer(x_BxTxD, seen.context)
 
 
 class LanguageModel(nn.Module):
-    """The frozen decoder with the trained bridges between its layers."""
+    """The decoder with the new layers between its own, or on top of them."""
 
     config: FlamingoConfig
 
     @nn.compact
     def __call__(self, tokens_BxT: Array, seen: Seen, at_BxA: Array | None = None) -> Array:
         """Next-token logits, float32 [B, T, V], or [B, A, V] at the positions `at_BxA`."""
-        cfg, decoder, init = self.config, self.config.decoder, self.is_initializing()
-        dtype = jnp.dtype(cfg.dtype)
-        shape = (decoder.vocab_size, decoder.width)
-        embedding_VxD = self.variable("frozen", "embedding", jnp.zeros, shape).value.astype(dtype)
-        x_BxTxD = jnp.take(embedding_VxD, tokens_BxT, axis=0)
+        cfg, init = self.config, self.is_initializing()
+        decoder, dtype = cfg.decoder, jnp.dtype(cfg.dtype)
+        vocabulary = pretrained(cfg, Vocabulary, init)(decoder, dtype, name="vocabulary")
+        if cfg.xattn.project_media and seen.media_BxNxRxD is not None:
+            media = nn.Dense(decoder.width, use_bias=False, dtype=dtype, name="media")
+            seen = dataclasses.replace(seen, media_BxNxRxD=media(seen.media_BxNxRxD))
+        x_BxTxD = vocabulary.embed(tokens_BxT, seen.context.positions_BxT)
         below, whole, rest = cfg.groups()
         if below:
-            layers = frozen(DecoderLayers)(decoder, below, dtype, name="below", init=init)
+            layers = pretrained(cfg, DecoderLayers, init)(decoder, below, dtype, name="below")
             x_BxTxD = layers(x_BxTxD, seen.context)
         if whole:
-            scanned = nn.scan(
-                lambda group, x, seen: (group(x, seen), None),
-                variable_axes={"params": 0, "frozen": 0},
-                split_rngs={"params": True},
-                in_axes=_SHARED,
-                length=whole,
-                unroll=whole if cfg.unroll else 1,
+            x_BxTxD, _ = self._scanned(whole)(
+                Group(cfg, cfg.xattn.every, name="groups"), x_BxTxD, seen
             )
-            x_BxTxD, _ = scanned(Group(cfg, cfg.xattn.every, name="groups"), x_BxTxD, seen)
         if rest:
             x_BxTxD = Group(cfg, rest, name="last_group")(x_BxTxD, seen)
+        if cfg.xattn.conditioning == "grafting" and seen.media_BxNxRxD is not None:
+            x_BxTxD, _ = self._scanned(cfg.num_bridges)(Graft(cfg, name="grafts"), x_BxTxD, seen)
         if at_BxA is not None:
             x_BxTxD = jnp.take_along_axis(x_BxTxD, at_BxA[..., None], axis=1)
-        norm = frozen(NORMS[decoder.norm])(
-            epsilon=decoder.norm_eps, dtype=dtype, name="norm", init=init
-        )
-        return jnp.einsum(
-            "BTD,VD->BTV", norm(x_BxTxD), embedding_VxD, preferred_element_type=jnp.float32
+        return vocabulary.logits(x_BxTxD)
+
+    def _scanned(self, length: int) -> Any:
+        """`length` layers of a kind, one after another, as a loop over stacked variables."""
+        return nn.scan(
+            lambda layer, x, seen: (layer(x, seen), None),
+            variable_axes={"params": 0, "frozen": 0},
+            split_rngs={"params": True},
+            in_axes=_SHARED,
+            length=length,
+            unroll=length if self.config.unroll else 1,
         )
 
 
@@ -209,15 +251,15 @@ class FlamingoModel(nn.Module):
     def from_pixels(
         self, tokens_BxT: Array, images_BxNxFxHxWx3: Array, media_index_BxT: Array
     ) -> Array:
-        """`__call__` on uint8 images, through the vision encoder."""
+        """`__call__` on images of pixels 0..255, through the vision encoder."""
         shape = images_BxNxFxHxWx3.shape
         features_MxPxC = self.encode(images_BxNxFxHxWx3.reshape(-1, *shape[-3:]))
         features = features_MxPxC.reshape(*shape[:3], *features_MxPxC.shape[1:])
         return self(tokens_BxT, features, media_index_BxT)
 
-    def encode(self, images_MxHxWx3: Array) -> Array:
-        """uint8 images to features_MxPxC, float32."""
-        return self.vision(images_MxHxWx3)
+    def encode(self, images_MxHxWx3: Array, normalised: bool = False) -> Array:
+        """Images, pixels 0..255 or `normalised`, to features_MxPxC, float32."""
+        return self.vision(images_MxHxWx3, normalised)
 
     def resample(self, features_BxNxFxPxC: Array) -> Array:
         """Visual features to media_BxNxRxD."""
@@ -234,7 +276,8 @@ class FlamingoModel(nn.Module):
         """Logits of tokens whose positions and visibility `context` tells; see `__call__`."""
         mask = None
         if media_BxNxRxD is not None and media_index_BxT is not None:
-            mask = media_mask(media_index_BxT, media_BxNxRxD.shape[1])
+            sees = self.config.xattn.sees
+            mask = media_mask(media_index_BxT, media_BxNxRxD.shape[1], sees)
         return self.language(tokens_BxT, Seen(media_BxNxRxD, mask, context), at_BxA)
 
 
@@ -247,20 +290,26 @@ def causal_context(batch: int, length: int) -> Context:
 def gates(config: FlamingoConfig, params: Any) -> dict[str, Any]:
     """Raw α by language layer: `{"layers": [...], "alpha_xattn": [...], "alpha_dense": [...]}`.
 
+    The mean over channels of gates that are vectors; no α where there are no gates.
+
     Args:
       config: the model's.
       params: its trained parameters.
     """
     below, whole, rest = config.groups()
     bridges = params["language"]
+    parts = [bridges["groups"]] if whole else []
+    parts += [bridges["last_group"]] if rest else []
+    if config.xattn.conditioning == "grafting":
+        parts = [bridges["grafts"]]
     found: dict[str, list[float]] = {"alpha_xattn": [], "alpha_dense": []}
-    for name, values in found.items():
-        if whole:
-            values.extend(np.asarray(bridges["groups"]["xattn"][name]).tolist())
-        if rest:
-            values.append(float(bridges["last_group"]["xattn"][name]))
+    for name, values in found.items() if config.xattn.gated else ():
+        for part in parts:
+            alpha = np.atleast_1d(np.asarray(part["xattn"][name]))
+            stacked = part is not bridges.get("last_group")
+            values.extend(alpha.reshape(len(alpha) if stacked else 1, -1).mean(-1).tolist())
     every = config.xattn.every
-    return {"layers": [below + i * every for i in range(whole + bool(rest))], **found}
+    return {"layers": [below + i * every for i in range(config.num_bridges)], **found}
 
 
 def stack_layers(layers: list[Any], config: FlamingoConfig) -> dict[str, Any]:

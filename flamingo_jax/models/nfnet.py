@@ -193,7 +193,7 @@ class NFNet(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """images_MxHxWx3 uint8 -> features_MxPxC float32, standardised per channel.
+    """images_MxHxWx3, pixels 0..255 or normalised, -> features_MxPxC float32, standardised.
 
     `feature_mean_C` and `feature_scale_C` are measured after pretraining, not trained: 0 and 1
     until then.
@@ -203,8 +203,9 @@ class VisionEncoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images_MxHxWx3: Array) -> Array:
-        grid = NFNet(self.config, self.dtype, name="net")(normalise(images_MxHxWx3))
+    def __call__(self, images_MxHxWx3: Array, normalised: bool = False) -> Array:
+        images = images_MxHxWx3 if normalised else normalise(images_MxHxWx3)
+        grid = NFNet(self.config, self.dtype, name="net")(images)
         channels = (self.config.features,)
         mean = self.param("feature_mean_C", nn.initializers.zeros, channels)
         scale = self.param("feature_scale_C", nn.initializers.ones, channels)

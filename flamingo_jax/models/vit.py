@@ -2,7 +2,8 @@
 
 Dosovitskiy et al. (arXiv:2010.11929) as CLIP has it (arXiv:2103.00020, §2.4): a class token, a
 LayerNorm before the first layer, and GELU taken as x sigmoid(1.702 x). Flamingo-style models read
-the patches' features after the last layer, before CLIP's last LayerNorm.
+features after the last layer, before CLIP's last LayerNorm: the patches', some the class token's,
+too.
 
 Axes: M images, H and W pixels, P patches, L tokens (the class token and P patches), D width, K
 heads, C head width.
@@ -14,13 +15,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flamingo_jax.models.decoder import attention_weights, mix
+from flamingo_jax.models.attention import attention_weights, mix
+from flamingo_jax.models.layers import Activation, FeedForward
 
 Array = jax.Array
-
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_SCALE = (0.26862954, 0.26130258, 0.27577711)
-"""Of CLIP's training images, pixels 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +33,10 @@ class ViTConfig:
       num_heads: K; heads are D / K wide.
       mlp_dim: hidden width of the feed-forward.
       norm_eps: epsilon of the norms.
+      activation: of the feed-forward.
+      class_token: whether its features come before the patches'.
+      mean: of the channels of images, pixels 0 to 1; taken off.
+      scale: their standard deviation; divided by.
     """
 
     image_size: int = 224
@@ -44,11 +46,10 @@ class ViTConfig:
     num_heads: int = 16
     mlp_dim: int = 4096
     norm_eps: float = 1e-5
-
-
-def quick_gelu(x: Array) -> Array:
-    """x sigmoid(1.702 x) (arXiv:1606.08415, §2), the approximation that CLIP was trained with."""
-    return x * nn.sigmoid(1.702 * x)
+    activation: Activation = "quick_gelu"
+    class_token: bool = False
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    scale: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
 
 
 def patches(images_MxHxWx3: Array, size: int) -> Array:
@@ -69,8 +70,7 @@ class ViTLayer(nn.Module):
         cfg = self.config
         x_MxLxD += self._attention(nn.LayerNorm(cfg.norm_eps, self.dtype, name="norm_1")(x_MxLxD))
         y = nn.LayerNorm(cfg.norm_eps, self.dtype, name="norm_2")(x_MxLxD)
-        y = quick_gelu(nn.Dense(cfg.mlp_dim, dtype=self.dtype, name="up")(y))
-        return x_MxLxD + nn.Dense(cfg.width, dtype=self.dtype, name="down")(y)
+        return x_MxLxD + FeedForward(cfg.mlp_dim, cfg.activation, True, self.dtype, name="mlp")(y)
 
     def _attention(self, x_MxLxD: Array) -> Array:
         cfg = self.config
@@ -85,7 +85,7 @@ class ViTLayer(nn.Module):
 
 
 class ViT(nn.Module):
-    """Normalised images to the patches' features, [M, H, W, 3] -> [M, P, D].
+    """Normalised images to features, [M, H, W, 3] -> [M, P, D], or [M, L, D] with the class token.
 
     Sows the class token after CLIP's last LayerNorm, [M, D], as `pooled` into the collection
     `intermediates` if that is asked for.
@@ -114,16 +114,19 @@ class ViT(nn.Module):
         x_MxLxD, _ = scanned(ViTLayer(cfg, self.dtype, name="layers"), x_MxLxD)
         pooled = nn.LayerNorm(cfg.norm_eps, self.dtype, name="post_norm")(x_MxLxD[:, 0])
         self.sow("intermediates", "pooled", pooled)
-        return x_MxLxD[:, 1:]
+        return x_MxLxD if cfg.class_token else x_MxLxD[:, 1:]
 
 
 class ViTEncoder(nn.Module):
-    """images_MxHxWx3 uint8 -> features_MxPxD float32."""
+    """images_MxHxWx3, pixels 0..255 or normalised, -> features_MxPxD float32."""
 
     config: ViTConfig
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, images_MxHxWx3: Array) -> Array:
-        images = (images_MxHxWx3.astype(jnp.float32) / 255 - jnp.array(_MEAN)) / jnp.array(_SCALE)
+    def __call__(self, images_MxHxWx3: Array, normalised: bool = False) -> Array:
+        images = images_MxHxWx3
+        if not normalised:
+            mean, scale = jnp.array(self.config.mean), jnp.array(self.config.scale)
+            images = (images.astype(jnp.float32) / 255 - mean) / scale
         return ViT(self.config, self.dtype, name="net")(images).astype(jnp.float32)

@@ -5,19 +5,21 @@ Flamingo (arXiv:2204.14198), §2.2, figure 4:
     x = x + tanh(alpha_xattn) * cross_attention(x, media)
     x = x + tanh(alpha_dense) * feed_forward(x)
 
-With both gates at zero the layer is the identity, so the frozen language model starts intact.
+With both gates at zero the layer is the identity, so the frozen language model starts intact. The
+ablations (§3.3) leave the gates out, or the feed-forward too, or put the layers on top.
 
 Axes: B batch, T text tokens, N media, R latents a medium, D width of the language model.
 """
 
 import dataclasses
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flamingo_jax.models.decoder import attention_weights, mix
-from flamingo_jax.models.resampler import Activation, FeedForward
+from flamingo_jax.models.attention import attention_weights, mix
+from flamingo_jax.models.layers import Activation, FeedForward, Norm, make_norm, widen_dot
 
 Array = jax.Array
 
@@ -32,13 +34,23 @@ class CrossAttentionConfig:
       num_heads: attention heads.
       head_dim: width of a head.
       mlp_multiplier: hidden width of the feed-forward over D.
+      mlp_dim: that hidden width itself; None for the multiple.
+      conditioning: the paper's `gated_xattn_dense`; `vanilla_xattn`, cross-attention without gates
+        and feed-forward (arXiv:1706.03762, §3.2.3); or `grafting`, as many new layers of gated
+        cross-attention and self-attention on top of the whole language model (arXiv:2201.12723).
+      gating: whether tanh gates scale what is added; else it is added as it is.
+      vector_gates: a gate for each channel of D instead of one for all.
+      sees: a token sees the `last` medium before it, or `all` of those before it.
+      project_media: media are first projected to D, once for all layers.
       alpha_init: value of `alpha_xattn` at the start; 0 in the paper.
       alpha_dense_init: value of `alpha_dense` at the start; 0 in the paper.
       relative: scale both outputs by the size of the hidden state that they are added to, see
         `size`; False in the paper. A pretrained model's hidden state grows a hundredfold from its
         first layer to its last, so that outputs of one size drown the text or are drowned by it.
       activation: of the feed-forward; the paper's, or OpenFlamingo's exact GELU.
+      norm: of text before both parts.
       norm_eps: epsilon of the norms.
+      qk_norm: RMSNorm of each head's queries and keys.
     """
 
     num_heads: int
@@ -46,16 +58,34 @@ class CrossAttentionConfig:
     first: int = 0
     every: int = 1
     mlp_multiplier: int = 4
+    mlp_dim: int | None = None
+    conditioning: Literal["gated_xattn_dense", "vanilla_xattn", "grafting"] = "gated_xattn_dense"
+    gating: bool = True
+    vector_gates: bool = False
+    sees: Literal["last", "all"] = "last"
+    project_media: bool = False
     alpha_init: float = 0.0
     alpha_dense_init: float = 0.0
     relative: bool = False
     activation: Activation = "squared_relu"
+    norm: Norm = "layer"
     norm_eps: float = 1e-6
+    qk_norm: bool = False
+
+    @property
+    def gated(self) -> bool:
+        """Whether the layers have gates."""
+        return self.gating and self.conditioning != "vanilla_xattn"
 
 
-def media_mask(media_index_BxT: Array, num_media: int) -> Array:
-    """[B, T, N] bool: token t sees medium φ(t) only, and none where φ(t) = 0 (§2.3)."""
-    return media_index_BxT[..., None] == jnp.arange(1, num_media + 1)
+def media_mask(media_index_BxT: Array, num_media: int, sees: str = "last") -> Array:
+    """[B, T, N] bool: token t sees medium φ(t) only, and none where φ(t) = 0 (§2.3).
+
+    With `sees` "all", it sees media 1 to φ(t).
+    """
+    number_N = jnp.arange(1, num_media + 1)
+    seen = media_index_BxT[..., None]
+    return seen == number_N if sees == "last" else seen >= number_N
 
 
 def size(x_BxTxD: Array) -> Array:
@@ -78,18 +108,26 @@ class GatedCrossAttentionDense(nn.Module):
     @nn.compact
     def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array | None, mask_BxTxN: Array) -> Array:
         cfg = self.config
-        gate = lambda name, start: jnp.tanh(  # noqa: E731
-            self.param(name, nn.initializers.constant(start), ())
-        ).astype(self.dtype)
         attended = MaskedCrossAttention(cfg, self.dtype, name="attention")(
             x_BxTxD, media_BxNxRxD, mask_BxTxN
         )
         size_BxTx1 = size(x_BxTxD) if cfg.relative else 1.0
-        x_BxTxD += gate("alpha_xattn", cfg.alpha_init) * size_BxTx1 * attended
-        dense = FeedForward(
-            cfg.mlp_multiplier, cfg.activation, cfg.norm_eps, self.dtype, name="mlp"
-        )(x_BxTxD)
-        return x_BxTxD + gate("alpha_dense", cfg.alpha_dense_init) * size_BxTx1 * dense
+        x_BxTxD += self._gate("alpha_xattn", cfg.alpha_init, x_BxTxD) * size_BxTx1 * attended
+        if cfg.conditioning == "vanilla_xattn":
+            return x_BxTxD
+        hidden = cfg.mlp_dim or cfg.mlp_multiplier * x_BxTxD.shape[-1]
+        dense = FeedForward(hidden, cfg.activation, False, self.dtype, widen_dot, name="mlp")(
+            make_norm(cfg.norm, cfg.norm_eps, self.dtype, "mlp_norm")(x_BxTxD)
+        )
+        gate = self._gate("alpha_dense", cfg.alpha_dense_init, x_BxTxD)
+        return x_BxTxD + gate * size_BxTx1 * dense
+
+    def _gate(self, name: str, start: float, x_BxTxD: Array) -> Array | float:
+        if not self.config.gated:
+            return 1.0
+        shape = x_BxTxD.shape[-1:] if self.config.vector_gates else ()
+        alpha = self.param(name, nn.initializers.constant(start), shape)
+        return jnp.tanh(alpha).astype(self.dtype)
 
 
 class MaskedCrossAttention(nn.Module):
@@ -105,11 +143,13 @@ class MaskedCrossAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array | None, mask_BxTxN: Array) -> Array:
-        x = nn.LayerNorm(self.config.norm_eps, self.dtype, name="norm")(x_BxTxD)
+        cfg = self.config
+        x = make_norm(cfg.norm, cfg.norm_eps, self.dtype, "norm")(x_BxTxD)
         key, value = self._keys_and_values(media_BxNxRxD)
         latents = key.shape[1] // mask_BxTxN.shape[-1]
         mask = jnp.repeat(mask_BxTxN, latents, axis=-1)
-        weights = attention_weights(self._project(x, "query"), key, mask)
+        query = self._norm(self._project(x, "query"), "query_norm")
+        weights = attention_weights(query, key, mask)
         self.sow("intermediates", "weights", weights)
         return nn.DenseGeneral(
             x.shape[-1], axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
@@ -121,7 +161,8 @@ class MaskedCrossAttention(nn.Module):
             return self.get_variable("cache", "key"), self.get_variable("cache", "value")
         B, N, R, width = media_BxNxRxD.shape
         media = media_BxNxRxD.reshape(B, N * R, width)
-        key, value = self._project(media, "key"), self._project(media, "value")
+        key = self._norm(self._project(media, "key"), "key_norm")
+        value = self._project(media, "value")
         if self.is_mutable_collection("cache") and not self.is_initializing():
             self.put_variable("cache", "key", key)
             self.put_variable("cache", "value", value)
@@ -130,3 +171,8 @@ class MaskedCrossAttention(nn.Module):
     def _project(self, inputs: Array, name: str) -> Array:
         shape = (self.config.num_heads, self.config.head_dim)
         return nn.DenseGeneral(shape, use_bias=False, dtype=self.dtype, name=name)(inputs)
+
+    def _norm(self, x: Array, name: str) -> Array:
+        if not self.config.qk_norm:
+            return x
+        return nn.RMSNorm(epsilon=self.config.norm_eps, dtype=self.dtype, name=name)(x)

@@ -1,0 +1,86 @@
+"""Norms, activations and the feed-forward: what all Transformers of the model are made of."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Norm = Literal["rms", "layer"]
+Activation = Literal["squared_relu", "gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
+
+ELEMENTWISE: dict[str, Callable[[Array], Array]] = {
+    "squared_relu": lambda x: jnp.square(nn.relu(x)),  # Primer (arXiv:2109.08668)
+    "gelu": lambda x: nn.gelu(x, approximate=False),  # arXiv:1606.08415
+    "gelu_tanh": nn.gelu,
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # arXiv:1606.08415, §2; CLIP
+    "relu": nn.relu,
+    "swiglu": nn.silu,  # of the gate
+}
+"""What the names of activations stand for."""
+
+
+def make_norm(kind: Norm, eps: float, dtype: Any, name: str | None, bias: bool = True) -> Any:
+    """RMSNorm (arXiv:1910.07467), or LayerNorm with or without biases, over the last axis."""
+    if kind == "rms":
+        return nn.RMSNorm(epsilon=eps, dtype=dtype, name=name)
+    return nn.LayerNorm(epsilon=eps, dtype=dtype, use_bias=bias, name=name)
+
+
+class FeedForward(nn.Module):
+    """down(activation(up(x))), or down(silu(gate(x)) * up(x)) (SwiGLU, arXiv:2002.05202, eq. 6).
+
+    Attributes:
+      hidden: width between.
+      activation: its name.
+      bias: whether the projections have biases.
+      dtype: of the computation.
+      dot_general: of the projections up, see `widen`; None for JAX's.
+    """
+
+    hidden: int
+    activation: Activation
+    bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+    dot_general: Any = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        def dense(width: int, name: str, dot_general: Any = None) -> nn.Dense:
+            return nn.Dense(
+                width, use_bias=self.bias, dtype=self.dtype, dot_general=dot_general, name=name
+            )
+
+        up = dense(self.hidden, "up", self.dot_general)(x)
+        activation = ELEMENTWISE[self.activation]
+        if self.activation == "swiglu":
+            y = activation(dense(self.hidden, "gate", self.dot_general)(x)) * up
+        else:
+            y = activation(up)
+        return dense(x.shape[-1], "down")(y)
+
+
+@jax.custom_vjp
+def widen(x: Array, kernel_IxO: Array) -> Array:
+    """x @ kernel for O > I, whose weight gradient leaves the wide cotangent as it lies.
+
+    JAX asks for (g^T x)^T, and XLA on a CPU computes an activation's derivative anew while it
+    transposes g, which takes longer than the multiply itself; x^T g transposes the narrow x.
+    """
+    return x @ kernel_IxO
+
+
+def _widen_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel_IxO = kept
+    rows = tuple(range(x.ndim - 1))
+    return g @ kernel_IxO.T, jax.lax.dot_general(x, g, ((rows, rows), ((), ())))
+
+
+widen.defvjp(lambda x, kernel_IxO: (widen(x, kernel_IxO), (x, kernel_IxO)), _widen_backward)
+
+
+def widen_dot(x: Array, kernel_IxO: Array, *_: Any, **__: Any) -> Array:
+    """`widen` as the `dot_general` of a Dense layer."""
+    return widen(x, kernel_IxO)
