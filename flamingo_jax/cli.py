@@ -22,15 +22,23 @@ from absl import logging as absl_logging
 from flamingo_jax.errors import Interrupted, UserError, no_room
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses absl flags and calls `main()`; turns expected failures into one line on stderr.
+def run(main: Callable[..., None], commands: Sequence[str] = ()) -> None:
+    """Parses absl flags and calls `main`; turns expected failures into one line on stderr.
 
     Exits with status 1 after a UserError and 130 after SIGINT or SIGTERM.
+
+    Args:
+      main: called with the command, if there are any.
+      commands: words of which one must come first.
     """
 
     def guarded(arguments: Sequence[str]) -> None:
-        if len(arguments) > 1:
-            _leave(f"Unexpected argument {arguments[1]!r}: options are written --name=value.", 1)
+        given, rest = list(arguments[1:2] if commands else ()), arguments[1 + bool(commands) :]
+        if rest:
+            _leave(f"Unexpected argument {rest[0]!r}: options are written --name=value.", 1)
+        if commands and (not given or given[0] not in commands):
+            named = f"{given[0]!r} is not one" if given else "None is given"
+            _leave(f"{named}: say first which of {', '.join(commands)}.", 1)
         # Libraries log whole tracebacks of what they raise anyway: only our own warnings are shown.
         absl_logging.set_verbosity(absl_logging.FATAL)
         ours = logging.getLogger("flamingo_jax")
@@ -39,7 +47,7 @@ def run(main: Callable[[], None]) -> None:
         ours.propagate = False
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            main()
+            main(*given)
         except UserError as error:
             _leave(str(error), 1)
         except Interrupted as stop:

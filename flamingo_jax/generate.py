@@ -8,7 +8,6 @@ from absl import flags
 
 from flamingo_jax import cli
 from flamingo_jax.inference.generate import GenerationConfig
-from flamingo_jax.inference.handle import MAX_TOKENS
 from flamingo_jax.runs import load
 
 _DEFAULT = GenerationConfig()
@@ -41,7 +40,7 @@ _OPTIONS = {
     "seed": flags.DEFINE_integer("seed", _DEFAULT.seed, "Of sampling."),
 }
 _MAX_TOKENS = flags.DEFINE_integer(
-    "max_tokens", MAX_TOKENS, "Most tokens of the prompt and its continuation together."
+    "max_tokens", None, "Most tokens of the prompt and its continuation; else the model's own."
 )
 
 

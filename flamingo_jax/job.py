@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from flamingo_jax import config as configuration
 from flamingo_jax.checkpoints import smollm2
@@ -99,17 +100,17 @@ def frozen_weights(
     """The frozen collection: the language model's weights and the pretrained vision encoder's."""
     if not (folder / "frozen").exists():
         path = smollm2.find_gguf()
-        decoder, top, layers = smollm2.read_language_model(path)
+        decoder, vocabulary, layers = smollm2.read_language_model(path)
         check_decoder(config.decoder, decoder, path.name)
         vision = pretrain(
             config.vision_training,
             config.vision,
             drawings,
-            top["embedding"],
+            vocabulary["embedding"],
             tokenizer,
             folder / "vision",
         )
-        language = {**top, **stack_layers(layers, config.model)}
+        language = {"vocabulary": vocabulary, **stack_layers(layers, config.model)}
         save_tree(folder / "frozen", {"language": language, "vision": vision["params"]})
     return load_tree(folder / "frozen")
 
@@ -145,9 +146,13 @@ def train_flamingo(
 ) -> TrainState:
     """Trains the resampler and the cross-attention, or goes on where the folder left off."""
     model, mesh = FlamingoModel(config.model), make_mesh(config.mesh)
-    frozen = jax.device_put(frozen, replicated(mesh))
     optimizer = make_optimizer(config.optimizer, config.loop.steps)
     params = init_params(model, config)
+    if config.language == "fine_tuned":
+        params = {**params, "language": joined(params["language"], frozen["language"])}
+    if config.language != "frozen":
+        frozen = {"vision": frozen["vision"]}
+    frozen = jax.device_put(frozen, replicated(mesh))
     state = TrainState(
         step=jnp.zeros((), jnp.int32), params=params, opt_state=jax.jit(optimizer.init)(params)
     )
@@ -162,6 +167,12 @@ def train_flamingo(
         folder,
         lambda params: {"gates": gates(config.model, params)},
     )
+
+
+def joined(language: Any, pretrained: Any) -> Any:
+    """The language model's variables with the pretrained ones in place of their initial values."""
+    flat = {**traverse_util.flatten_dict(language), **traverse_util.flatten_dict(pretrained)}
+    return traverse_util.unflatten_dict(flat)
 
 
 def init_params(model: FlamingoModel, config: RunConfig) -> Any:

@@ -1,39 +1,107 @@
-"""Loading a trained model from the work directory of its run."""
+"""Models in folders: of a training run, converted from a published checkpoint, or exported."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flamingo_jax import config as configuration
+from flamingo_jax.checkpoints import converted, exported, smollm2
+from flamingo_jax.checkpoints.converted import ModelFile
 from flamingo_jax.checkpoints.store import load_params, load_tree
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
-from flamingo_jax.inference.handle import MAX_TOKENS, Features, Flamingo
+from flamingo_jax.inference.handle import Features, Flamingo
+from flamingo_jax.models.flamingo import FlamingoConfig, stack_layers
+
+RUN = "run"
+"""`ModelFile.family` of a work directory."""
 
 
 def load(
-    path: str | Path, max_tokens: int = MAX_TOKENS, features: Features | None = None
+    path: str | Path, max_tokens: int | None = None, features: Features | None = None
 ) -> Flamingo:
-    """The model of a run, with the parameters of its newest readable checkpoint.
+    """The model in a folder, with the newest readable parameters if it is a run's.
 
     Args:
-      path: the run's work directory.
-      max_tokens: most tokens of a prompt and its continuation together.
+      path: a run's work directory, or what `python -m flamingo_jax.convert` wrote.
+      max_tokens: most tokens of a prompt and its continuation together; None for the model's own.
       features: images [M, H, W, 3] uint8 -> features [M, P, C]; None runs the vision encoder.
 
     Raises:
-      UserError: the folder is missing, is not a run's, or holds no readable checkpoint yet.
+      UserError: the folder is missing, holds no model, or holds no readable checkpoint yet.
     """
     folder = Path(path)
-    if not (folder / "config.json").is_file():
-        missing = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise UserError(f"{folder} {missing}: give the work directory of a training run.")
-    variables = {
-        "params": load_params(folder / "checkpoints"),
-        "frozen": load_tree(folder / "frozen"),
-    }
+    file = _model_file(folder)
+    words = folder / "tokenizer.json"
+    tokenizer = Tokenizer.load(words, file.text) if words.exists() else file.text
     return Flamingo.from_variables(
-        configuration.load(folder / "config.json").model,
-        variables,
-        Tokenizer.load(folder / "tokenizer.json"),
-        max_tokens,
-        features,
+        file.model, _variables(folder, file), tokenizer, max_tokens, features
     )
+
+
+def export(source: str | Path, output: str | Path) -> None:
+    """Writes a folder's model as safetensors files, to be published.
+
+    The language model goes with it only where it is not the one of the installed package.
+
+    Raises:
+      UserError: `source` holds no model, or `output` exists or cannot be written.
+    """
+    folder = Path(source)
+    file = _model_file(folder)
+    variables = _variables(folder, file)
+    trees = {"params": variables["params"], "vision": variables["frozen"]["vision"]}
+    if file.model.language == "frozen" and not _packaged(folder, file):
+        trees["language"] = variables["frozen"]["language"]
+    words = folder / "tokenizer.json"
+    exported.save(
+        Path(output),
+        ModelFile(exported.FAMILY, file.model, file.text),
+        trees,
+        words if words.exists() else None,
+    )
+
+
+def _model_file(folder: Path) -> ModelFile:
+    path = folder / "config.json"
+    if not path.is_file():
+        missing = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise UserError(
+            f"{folder} {missing}: give the work directory of a training run, or a converted model."
+        )
+    values = configuration.read_json(path)
+    if "family" in values:
+        return configuration.build(ModelFile, values)
+    text = Tokenizer.load(folder / "tokenizer.json").text
+    return ModelFile(RUN, configuration.load(path).model, text)
+
+
+def _variables(folder: Path, file: ModelFile) -> Mapping[str, Any]:
+    """The model's collections."""
+    if file.family == RUN:
+        params = load_params(folder / "checkpoints")
+        return {"params": params, "frozen": load_tree(folder / "frozen")}
+    if file.family != exported.FAMILY:
+        return converted.load_variables(folder)
+    trees = exported.load(folder)
+    frozen = {"vision": trees["vision"]}
+    if file.model.language == "frozen":
+        frozen["language"] = trees.get("language") or package_language(file.model)
+    return {"params": trees["params"], "frozen": frozen}
+
+
+def _packaged(folder: Path, file: ModelFile) -> bool:
+    """Whether the frozen language model is the installed package's."""
+    if file.family == RUN:
+        return True
+    return file.family == exported.FAMILY and not (folder / "language.safetensors").exists()
+
+
+def package_language(config: FlamingoConfig) -> dict[str, Any]:
+    """The frozen language model of the installed package, laid out for a model.
+
+    Raises:
+      UserError: the package is missing.
+    """
+    _, vocabulary, layers = smollm2.read_language_model(smollm2.find_gguf())
+    return {"vocabulary": vocabulary, **stack_layers(layers, config)}

@@ -241,10 +241,7 @@ def _variables(config: BenchmarkConfig) -> Any:
     images = images_MxHxWx3.reshape(1, config.work.images, 1, *images_MxHxWx3.shape[1:])
     model, key = FlamingoModel(config.model), jax.random.key(config.seed)
     variables: Any = model.init(key, tokens_BxT, images, index_BxT, method="from_pixels")
-    embedding = variables["frozen"]["language"]["embedding"]  # zeros until a model is loaded
-    normal = 0.02 * jax.random.normal(key, embedding.shape)
-    language = {**variables["frozen"]["language"], "embedding": normal}
-    return {**variables, "frozen": {**variables["frozen"], "language": language}}
+    return variables
 
 
 def _inputs(

@@ -78,7 +78,7 @@ def test_formats_without_loss_say_the_same(model: Flamingo, tmp_path: Path, kind
     image.save(path, kind, **({"lossless": True} if kind == "WEBP" else {}))
     prompt = "<image>Output:"
     np.testing.assert_allclose(
-        model.logits([prompt], [[path]])[0], model.logits([prompt], [[image]])[0], atol=1e-4
+        model.prompt_logits([prompt], [[path]])[0], model.prompt_logits([prompt], [[image]])[0], atol=1e-4
     )
 
 
@@ -90,15 +90,15 @@ def test_an_animated_gif_is_seen_as_a_video(model: Flamingo, tmp_path: Path) -> 
     path.write_bytes(encode_gif(frames))
     prompt = "<image>Output:"
     np.testing.assert_allclose(
-        model.logits([prompt], [[path]])[0], model.logits([prompt], [[frames]])[0], atol=1e-4
+        model.prompt_logits([prompt], [[path]])[0], model.prompt_logits([prompt], [[frames]])[0], atol=1e-4
     )
-    still = model.logits([prompt], [[frames[0]]])[0]
-    assert np.abs(model.logits([prompt], [[path]])[0] - still).max() > 1e-3
+    still = model.prompt_logits([prompt], [[frames[0]]])[0]
+    assert np.abs(model.prompt_logits([prompt], [[path]])[0] - still).max() > 1e-3
 
 
 def test_a_text_without_images_and_an_empty_one(model: Flamingo) -> None:
     """Nothing at all is continued from the token that begins every sequence."""
     texts = model.generate(["The cat", ""], [[], []], max_new_tokens=3)
-    first = int(model.logits([""], [[]])[0][-1].argmax())
+    first = int(model.prompt_logits([""], [[]])[0][-1].argmax())
     assert texts[1].startswith(model.tokenizer.decode([first]))
     assert len(texts) == 2

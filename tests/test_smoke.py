@@ -54,7 +54,7 @@ def test_gates_are_logged_by_language_layer(smoke_run: Path) -> None:
 def test_frozen_language_model_is_that_of_the_file(smoke_run: Path) -> None:
     asked = config.load(smoke_run / "config.json")
     _, top, layers = smollm2.read_language_model(smollm2.find_gguf())
-    expected = {**top, **stack_layers(layers, asked.model)}
+    expected = {"vocabulary": top, **stack_layers(layers, asked.model)}
     chex.assert_trees_all_equal(load_tree(smoke_run / "frozen")["language"], expected)
 
 

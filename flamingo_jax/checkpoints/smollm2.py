@@ -45,8 +45,8 @@ def read_language_model(path: Path) -> tuple[DecoderConfig, dict[str, Any], list
       path: a GGUF file with `general.architecture` llama and tied embeddings.
 
     Returns:
-      The decoder's config, `{"embedding": [V, D], "norm": {"scale": [D]}}`, and one parameter tree
-      for each layer; all float32.
+      The decoder's config, its vocabulary's parameters, `{"embedding": [V, D], "norm": {"scale":
+      [D]}}`, and one parameter tree for each layer; all float32.
 
     Raises:
       UserError: the file cannot be read or lacks a tensor.
@@ -61,12 +61,13 @@ def read_language_model(path: Path) -> tuple[DecoderConfig, dict[str, Any], list
         return gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
 
     config = _read_config(reader)
-    top = {"embedding": read("token_embd.weight"), "norm": {"scale": read("output_norm.weight")}}
+    norm = {"scale": read("output_norm.weight")}
+    vocabulary = {"embedding": read("token_embd.weight"), "norm": norm}
     layers = [
         _read_layer(lambda n, i=i: read(f"blk.{i}.{n}.weight"), config)
         for i in range(config.num_layers)
     ]
-    return config, top, layers
+    return config, vocabulary, layers
 
 
 def write_tokenizer(gguf_path: Path, json_path: Path) -> None:

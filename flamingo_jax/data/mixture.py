@@ -1,13 +1,13 @@
 """The mixture: a grain stream for each data set, every one with its batch size and weight.
 
-Example i of a data set depends on the seed, the data set's name and i alone, and the place in the
+A step gets a batch of each, or of one after another in turn. Example i of a data set depends on the seed, the data set's name and i alone, and the place in the
 stream is a few integers, so a run can stop and go on anywhere.
 """
 
 import dataclasses
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import grain
 import numpy as np
@@ -29,7 +29,8 @@ class DatasetConfig:
 
     Attributes:
       name: of the data set.
-      kind: `episodes`, `pairs` or `video`.
+      kind: `episodes` of few-shot tasks, pages with text and images `interleaved`, `pairs` of an
+        image and a text, or of a `video` and a text.
       batch_size: B, sequences a step.
       weight: λ, the weight of its loss (arXiv:2204.14198, eq. 5).
       length: T, tokens a sequence.
@@ -42,7 +43,7 @@ class DatasetConfig:
     """
 
     name: str
-    kind: str
+    kind: Literal["episodes", "interleaved", "pairs", "video"]
     batch_size: int
     weight: float
     length: int
@@ -54,8 +55,6 @@ class DatasetConfig:
     eoc_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.kind not in ("episodes", "pairs", "video"):
-            raise UserError(f"Data set {self.name}: kind is episodes, pairs or video.")
         if self.kind == "episodes" and not self.families:
             raise UserError(f"Data set {self.name}: families is empty, name at least one.")
         for family in self.families:
@@ -65,9 +64,16 @@ class DatasetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
-    """The data sets of a run."""
+    """The data sets of a run.
+
+    Attributes:
+      datasets: in the order of their turns.
+      schedule: `accumulate` the gradients of all data sets before each update, or one data set's
+        batch a step, `round_robin` (arXiv:2204.14198, §3.3).
+    """
 
     datasets: tuple[DatasetConfig, ...]
+    schedule: Literal["accumulate", "round_robin"] = "accumulate"
 
 
 class Mixture:
@@ -89,18 +95,49 @@ class Mixture:
             stream.set_state(state[name])
 
 
+class RoundRobin:
+    """Iterator over one batch of one data set, of each in turn; its place is plain JSON."""
+
+    def __init__(self, streams: Mapping[str, Any]) -> None:
+        self._streams = dict(streams)
+        self._turn = 0
+
+    def __next__(self) -> dict[str, Batch]:
+        name = list(self._streams)[self._turn]
+        self._turn = (self._turn + 1) % len(self._streams)
+        return {name: Batch(**next(self._streams[name]))}
+
+    def get_state(self) -> dict[str, Any]:
+        """Whose turn it is, and where each stream stands."""
+        streams = {name: stream.get_state() for name, stream in self._streams.items()}
+        return {"turn": self._turn, "streams": streams}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a place given by `get_state`."""
+        self._turn = state["turn"]
+        for name, stream in self._streams.items():
+            stream.set_state(state["streams"][name])
+
+
 def make_iterator(
     config: MixtureConfig,
     drawings: Sequence[Drawing],
     tokenizer: Tokenizer,
     seed: int,
     split: str = "train",
-) -> Mixture:
+) -> Mixture | RoundRobin:
     """Batches of the drawings of one split.
 
     Raises:
-      UserError: when a sequence is drawn that does not fit its data set's sizes.
+      UserError: drawings make no data set of this kind, or, when a sequence is drawn, it does not
+        fit its data set's sizes.
     """
+    for dataset in config.datasets:
+        if dataset.kind == "interleaved":
+            raise UserError(
+                f"Data set {dataset.name}: the drawings make no pages of interleaved text and "
+                "images, only episodes, pairs and video."
+            )
     pool = Pool(drawings, split)
 
     def stream(dataset: DatasetConfig) -> Any:
@@ -112,7 +149,8 @@ def make_iterator(
         examples = numbers.random_map(example).batch(dataset.batch_size)
         return iter(examples.to_iter_dataset(grain.ReadOptions(num_threads=0)))
 
-    return Mixture({dataset.name: stream(dataset) for dataset in config.datasets})
+    streams = {dataset.name: stream(dataset) for dataset in config.datasets}
+    return Mixture(streams) if config.schedule == "accumulate" else RoundRobin(streams)
 
 
 def make_example(

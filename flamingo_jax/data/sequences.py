@@ -42,7 +42,8 @@ def encode_turns(
       text_first: write each turn's text before its media and let it see the medium that comes
         next instead of the last one, as web pages do (p_next of arXiv:2204.14198, appendix A.3.2).
     """
-    tokens, weights = [tokenizer.bos_id], [0.0]
+    tokens = tokenizer.start()
+    weights = [0.0] * len(tokens)
     for turn in turns:
         images = [tokenizer.image_id] * len(turn.media)
         prompt = tokenizer.encode(PROMPT)

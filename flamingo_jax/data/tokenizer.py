@@ -1,6 +1,8 @@
-"""Text to token ids and back, through a `tokenizers` file that knows Flamingo's two markers."""
+"""Text to token ids and back, through a `tokenizers` file, and the tokens with a meaning."""
 
+import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import tokenizers
 
@@ -8,39 +10,81 @@ from flamingo_jax.errors import UserError
 
 IMAGE = "<image>"
 END_OF_CHUNK = "<|endofchunk|>"
+MAX_TOKENS = 2048
+"""Longest text that SmolLM2 was first trained on (arXiv:2502.02737, §4)."""
+
+Fit = Literal["pad", "crop", "stretch"]
+"""How a picture becomes a square: white borders, the centre of it, or its sides stretched."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """The tokens that a model gives a meaning of their own, and how its prompts are made.
+
+    Attributes:
+      image_id: stands where a medium is shown.
+      eoc_id: ends the text of a medium.
+      pad_id: fills the end of a sequence; never scored.
+      bos_id: starts every sequence; None for none.
+      image_token: the text of `image_id`.
+      eoc_token: the text of `eoc_id`.
+      around_image: text that prompts have before and after each image, once between two of them;
+        None for none.
+      max_tokens: most tokens of a sequence.
+      fit: how pictures are made square.
+    """
+
+    image_id: int
+    eoc_id: int
+    pad_id: int
+    bos_id: int | None = None
+    image_token: str = IMAGE
+    eoc_token: str = END_OF_CHUNK
+    around_image: str | None = None
+    max_tokens: int = MAX_TOKENS
+    fit: Fit = "pad"
 
 
 class Tokenizer:
-    """A byte-level tokenizer whose vocabulary holds `<image>` and `<|endofchunk|>`.
+    """A tokenizer whose vocabulary holds the two markers.
 
     Attributes:
+      text: the tokens with a meaning.
       image_id: id of `<image>`, which stands where a medium is shown.
       eoc_id: id of `<|endofchunk|>`, which ends the text of a medium.
-      bos_id: id that every sequence starts with.
+      bos_id: id that every sequence starts with; None for none.
       pad_id: id that fills the end of a sequence; never scored.
       vocab_size: number of ids.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, text: TextConfig | None = None) -> None:
+        """`text` None: the markers by their names, `<|endoftext|>` at the start and as padding."""
         self._tokenizer = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()
-        self.image_id = self._id(IMAGE)
-        self.eoc_id = self._id(END_OF_CHUNK)
-        self.bos_id = self.pad_id = self._id("<|endoftext|>")
+        if text is None:
+            start = self._id("<|endoftext|>")
+            text = TextConfig(self._id(IMAGE), self._id(END_OF_CHUNK), start, start)
+        self.text = text
+        self.image_id, self.eoc_id = text.image_id, text.eoc_id
+        self.bos_id, self.pad_id = text.bos_id, text.pad_id
 
     @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
+    def load(cls, path: Path, text: TextConfig | None = None) -> "Tokenizer":
         """Reads a `tokenizer.json`.
 
         Raises:
           UserError: the file is missing, damaged, or lacks one of the markers.
         """
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
+            return cls(tokenizers.Tokenizer.from_file(str(path)), text)
         except UserError:
             raise
         except Exception as error:  # tokenizers raises bare Exception
             raise UserError(f"{path} cannot be read as a tokenizer: {error}") from error
+
+    def start(self) -> list[int]:
+        """The ids that every sequence starts with."""
+        return [] if self.bos_id is None else [self.bos_id]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, the two markers included; no id is added at either end."""

@@ -64,7 +64,7 @@ def named_requests(case: Case, shots: int, tokenizer: Tokenizer) -> list[Request
     answers = encode_answers(case, tokenizer)
     requests = []
     for query in case.queries:
-        tokens = (tokenizer.bos_id, *tokenizer.encode(before + asked(query)))
+        tokens = (*tokenizer.start(), *tokenizer.encode(before + asked(query)))
         gold = case.candidates.index(query.answer)
         requests.append(Request(tokens, (0,) * len(tokens), answers, gold))
     return requests

@@ -142,7 +142,7 @@ def _score_trees(
         weights,
         tokens_BxT,
         media_BxNxRxD,
-        media_mask(media_index_BxT, media_BxNxRxD.shape[1]),
+        media_mask(media_index_BxT, media_BxNxRxD.shape[1], config.xattn.sees),
         Context(positions_BxT, mask_BxTxT),
         at_BxA=at_BxA,
     )

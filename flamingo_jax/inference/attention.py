@@ -58,7 +58,7 @@ def attention_maps(
         weights,
         jnp.asarray(tokens_BxT),
         media,
-        media_mask(jnp.asarray(media_index_BxT), N),
+        media_mask(jnp.asarray(media_index_BxT), N, config.xattn.sees),
         causal_context(*tokens_BxT.shape),
         sown=sown,
     )

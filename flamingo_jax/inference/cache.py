@@ -93,12 +93,12 @@ def prefill(config: FlamingoConfig, weights: Weights, prompt: PromptBatch, room:
         weights,
         jnp.asarray(prompt.tokens_BxT),
         prompt.media_BxNxRxD,
-        media_mask(media_index, prompt.media_BxNxRxD.shape[1]),
+        media_mask(media_index, prompt.media_BxNxRxD.shape[1], config.xattn.sees),
         Context(positions, visible, jnp.int32(0)),
         at_BxA=length_B[:, None] - 1,
     )
     last = jnp.take_along_axis(media_index, length_B[:, None] - 1, axis=1)
-    mask = media_mask(last, prompt.media_BxNxRxD.shape[1])
+    mask = media_mask(last, prompt.media_BxNxRxD.shape[1], config.xattn.sees)
     return Prefilled(logits[:, 0], cache, length_B, mask[:, 0], T)
 
 

@@ -1,4 +1,4 @@
-"""A loaded model with its tokenizer: logits, texts, scores, gates and attention of prompts.
+"""A loaded model: logits and tokens of arrays; texts, scores and attention of prompts; its gates.
 
 Axes: B prompts, T text tokens, N media, F frames, H and W pixels, P grid positions, C feature
 channels, R latents a medium, D width, V vocabulary, L cross-attention layers.
@@ -14,8 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.data.tokenizer import TextConfig, Tokenizer
 from flamingo_jax.errors import UserError
+from flamingo_jax.inference.arrays import (
+    HostOrDevice,
+    Rows,
+    array_logits,
+    latents,
+    prompt_batch,
+    read_images,
+    read_rows,
+)
 from flamingo_jax.inference.attention import Maps, attention_maps
 from flamingo_jax.inference.cache import PromptBatch, round_up
 from flamingo_jax.inference.generate import GenerationConfig, generate
@@ -29,31 +38,29 @@ Array = jax.Array
 Features = Callable[[np.ndarray], np.ndarray]
 Gate = float | Mapping[int, float] | None
 
-MAX_TOKENS = 2048
-"""Longest text that SmolLM2 was first trained on (arXiv:2502.02737, §4)."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Flamingo:
     """A visual language model, ready for use.
 
-    Every method takes `prompts`, texts with `<image>` markers, and `images`, for each prompt the
-    media of its markers in order: paths, bytes, PIL images, uint8 arrays, or lists of frames. All
-    raise UserError, in one sentence, for prompts and images that cannot be used.
+    Methods that take `prompts`, texts with `<image>` markers, take with them `images`: for each
+    prompt the media of its markers in order, as paths, bytes, PIL images, uint8 arrays, or lists of
+    frames. Methods that take `tokens` take arrays and need no tokenizer. All raise UserError, in
+    one sentence, for what cannot be used.
 
     Attributes:
       config: of the model.
       weights: its variables; see `from_variables`.
-      tokenizer: its tokenizer.
-      max_tokens: most tokens of a prompt and its continuation together.
+      text: the tokens with a meaning.
+      tokenizer: its tokenizer; None if its source had none.
       features: images [M, H, W, 3] uint8 -> features [M, P, C] float32; None for the model's own
         encoder.
     """
 
     config: FlamingoConfig
     weights: Weights
-    tokenizer: Tokenizer
-    max_tokens: int = MAX_TOKENS
+    text: TextConfig
+    tokenizer: Tokenizer | None
     features: Features | None = None
 
     @classmethod
@@ -61,13 +68,65 @@ class Flamingo:
         cls,
         config: FlamingoConfig,
         variables: Mapping[str, Any],
-        tokenizer: Tokenizer,
-        max_tokens: int = MAX_TOKENS,
+        tokenizer: Tokenizer | TextConfig,
+        max_tokens: int | None = None,
         features: Features | None = None,
     ) -> "Flamingo":
-        """From a FlamingoModel's collections `params` and `frozen`."""
-        weights = unstack(config, variables["params"], variables["frozen"])
-        return cls(config, weights, tokenizer, max_tokens, features)
+        """From a FlamingoModel's collections `params` and `frozen`.
+
+        Args:
+          config: of the model.
+          variables: its collections.
+          tokenizer: its tokenizer, or the tokens with a meaning where there is none.
+          max_tokens: most tokens of a prompt and its continuation; None for the tokenizer's.
+          features: see above.
+        """
+        weights = unstack(config, variables["params"], variables.get("frozen", {}))
+        text = tokenizer.text if isinstance(tokenizer, Tokenizer) else tokenizer
+        text = dataclasses.replace(text, max_tokens=max_tokens or text.max_tokens)
+        given = tokenizer if isinstance(tokenizer, Tokenizer) else None
+        return cls(config, weights, text, given, features)
+
+    def logits(
+        self,
+        tokens: HostOrDevice,
+        images: HostOrDevice,
+        media_mask: HostOrDevice | None = None,
+        attention_mask: HostOrDevice | None = None,
+    ) -> np.ndarray:
+        """Next-token logits, float32 [B, T, V]; zeros at padding.
+
+        Args:
+          tokens: int [B, T].
+          images: float32 [B, N, F, H, W, 3], normalised for the vision encoder; N may be 0.
+          media_mask: bool [B, T, N], the media that each token sees; None for the last one at or
+            before it (with `xattn.sees` "all", all of them).
+          attention_mask: bool [B, T], False at padding, which may be on either side; None for none.
+        """
+        rows = read_rows(tokens, attention_mask, self.text.image_id, self.config.decoder.vocab_size)
+        media = self._media(images, rows, media_mask is None)
+        return array_logits(self.config, self.weights, rows, media, media_mask)
+
+    def generate_tokens(
+        self,
+        tokens: HostOrDevice,
+        images: HostOrDevice,
+        max_new_tokens: int,
+        attention_mask: HostOrDevice | None = None,
+    ) -> np.ndarray:
+        """Greedy continuations, int32 [B, max_new_tokens]; nothing ends them earlier.
+
+        Args:
+          tokens: int [B, T].
+          images: as for `logits`.
+          max_new_tokens: how many.
+          attention_mask: as for `logits`.
+        """
+        options = GenerationConfig(max_new_tokens=max_new_tokens)
+        rows = read_rows(tokens, attention_mask, self.text.image_id, self.config.decoder.vocab_size)
+        media = self._media(images, rows, True)
+        prompt = prompt_batch(rows, media, self.text.pad_id)
+        return np.array(generate(self.config, self.weights, prompt, options, ()), np.int32)
 
     def generate(
         self, prompts: Sequence[str], images: Sequence[Sequence[Media]], **options: Any
@@ -79,12 +138,12 @@ class Flamingo:
           images: the media of each.
           **options: fields of `GenerationConfig`: max_new_tokens, num_beams, temperature, ...
         """
-        choice = _options(options)
+        choice, tokenizer = _options(options), self._tokenizer()
         read = self._read(prompts, images)
-        check_lengths(read, [choice.max_new_tokens] * len(read), self.max_tokens)
-        stop = (self.tokenizer.eoc_id, self.tokenizer.pad_id)
+        check_lengths(read, [choice.max_new_tokens] * len(read), self.text.max_tokens)
+        stop = (self.text.eoc_id, self.text.pad_id)
         found = generate(self.config, self.weights, self._batch(read), choice, stop)
-        return [self.tokenizer.decode(ids) for ids in found]
+        return [tokenizer.decode(ids) for ids in found]
 
     def score(
         self,
@@ -98,17 +157,20 @@ class Flamingo:
                 f"{len(prompts)} prompts came with continuations for {len(continuations)}: "
                 "give a list of continuations for each prompt."
             )
-        ids = [[self.tokenizer.encode(text) for text in row] for row in continuations]
+        tokenizer = self._tokenizer()
+        ids = [[tokenizer.encode(text) for text in row] for row in continuations]
         if not all(row and all(row) for row in ids):
             raise UserError("Each prompt needs at least one continuation, and none may be empty.")
         read = self._read(prompts, images)
-        check_lengths(read, [sum(map(len, row)) for row in ids], self.max_tokens)
+        check_lengths(read, [sum(map(len, row)) for row in ids], self.text.max_tokens)
         return score(self.config, self.weights, self._batch(read), ids)
 
-    def logits(self, prompts: Sequence[str], images: Sequence[Sequence[Media]]) -> list[np.ndarray]:
+    def prompt_logits(
+        self, prompts: Sequence[str], images: Sequence[Sequence[Media]]
+    ) -> list[np.ndarray]:
         """Next-token logits, float32 [T, V] a prompt; T counts the token that starts each one."""
         read = self._read(prompts, images)
-        check_lengths(read, [0] * len(read), self.max_tokens)
+        check_lengths(read, [0] * len(read), self.text.max_tokens)
         all_logits = np.asarray(_logits(self.config, self.weights, self._batch(read)))
         return [row[: len(p.tokens)] for row, p in zip(all_logits, read, strict=True)]
 
@@ -116,11 +178,12 @@ class Flamingo:
         """Raw α (before tanh) by cross-attention layer, and the language layer each comes before.
 
         Returns:
-          {"layers": [int], "alpha_xattn": [float], "alpha_dense": [float]}.
+          {"layers": [int], "alpha_xattn": [float], "alpha_dense": [float]}; lists of floats where
+          gates are vectors, nothing where there are none.
         """
-        bridges = self._bridges()
-        names = ("alpha_xattn", "alpha_dense")
-        alphas = {name: [float(bridge[name]) for bridge in bridges.values()] for name in names}
+        bridges, gated = self._bridges(), self.config.xattn.gated
+        names = ("alpha_xattn", "alpha_dense") if gated else ()
+        alphas = {name: [np.asarray(b[name]).tolist() for b in bridges.values()] for name in names}
         return {"layers": list(bridges), **alphas}
 
     def with_gates(self, alpha_xattn: Gate = None, alpha_dense: Gate = None) -> "Flamingo":
@@ -147,7 +210,7 @@ class Flamingo:
     def attention(self, prompt: str, images: Sequence[Media]) -> Maps:
         """Where each token of one prompt looks, by cross-attention layer."""
         read = self._read([prompt], [images])
-        check_lengths(read, [0], self.max_tokens)
+        check_lengths(read, [0], self.text.max_tokens)
         tokens, media = read[0].tokens, read[0].media
         if len({frames.shape for frames in media}) != 1:
             raise UserError("Attention maps need at least one image, all with as many frames.")
@@ -156,11 +219,25 @@ class Flamingo:
         found = attention_maps(
             self.config, self.weights, batch.tokens_BxT, batch.media_index_BxT, features
         )
-        names = tuple(self.tokenizer.decode([token]) for token in tokens)
+        names = tuple(self._tokenizer().decode([token]) for token in tokens)
         return Maps(names, tuple(self._bridges()), np.asarray(found)[:, : len(tokens)])
+
+    def _media(self, images: HostOrDevice, rows: Rows, by_token: bool) -> Array:
+        """media_BxNxRxD; `by_token` if media tokens tell who sees them."""
+        asked = int(rows.media_index_BxT.max()) if by_token else 0
+        pixels = read_images(images, len(rows.tokens_BxT), asked, self.config)
+        return latents(self.config, self.weights.vision, self.weights.resampler, pixels)
 
     def _bridges(self) -> dict[int, Any]:
         return {i: b for i, b in enumerate(self.weights.bridges) if b is not None}
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise UserError(
+                "This model came without a tokenizer: use generate_tokens and logits, which take "
+                "token ids."
+            )
+        return self.tokenizer
 
     def _read(self, prompts: Sequence[str], images: Sequence[Sequence[Media]]) -> list[Prompt]:
         if isinstance(prompts, str) or not prompts:
@@ -170,24 +247,24 @@ class Flamingo:
                 f"{len(prompts)} prompts came with images for {len(images)}: give a list of "
                 "images for each prompt."
             )
+        tokenizer, size = self._tokenizer(), self.config.vision.image_size
         return [
-            read_prompt(text, media, self.tokenizer, self.config.vision.image_size)
+            read_prompt(text, media, tokenizer, size)
             for text, media in zip(prompts, images, strict=True)
         ]
 
     def _batch(self, prompts: Sequence[Prompt]) -> PromptBatch:
         lengths = np.array([len(prompt.tokens) for prompt in prompts], np.int32)
-        tokens = np.full((len(prompts), round_up(int(lengths.max()))), self.tokenizer.pad_id)
+        tokens = np.full((len(prompts), round_up(int(lengths.max()))), self.text.pad_id)
         for row, prompt in zip(tokens, prompts, strict=True):
             row[: len(prompt.tokens)] = prompt.tokens
-        index = media_index(tokens, self.tokenizer.image_id)
+        index = media_index(tokens, self.text.image_id)
         return PromptBatch(tokens.astype(np.int32), lengths, index, self._latents(prompts))
 
     def _latents(self, prompts: Sequence[Prompt]) -> Array:
         """media_BxNxRxD; media of equal numbers of frames are resampled together."""
-        resampler = self.config.resampler
         most = _power_of_two(max(len(prompt.media) for prompt in prompts))
-        shape = (len(prompts), most, resampler.num_latents, resampler.width)
+        shape = (len(prompts), most, *media_shape(self.config))
         latents = np.zeros(shape, jnp.dtype(self.config.dtype))
         by_frames = collections.defaultdict(list)
         for b, prompt in enumerate(prompts):
@@ -197,6 +274,8 @@ class Flamingo:
             rows, columns, media = zip(*group, strict=True)
             features = _padded(self._features(np.stack(media)))
             found = resample(self.config, self.weights.resampler, features)
+            if found.shape[1:] != latents.shape[2:]:
+                raise UserError("This model has no resampler: it takes images, not videos.")
             latents[list(rows), list(columns)] = np.asarray(found)[: len(group)]
         return jnp.asarray(latents)
 
@@ -231,8 +310,24 @@ def resample(config: FlamingoConfig, resampler: Any, features_MxFxPxC: Array | n
 def _logits(config: FlamingoConfig, weights: Weights, prompt: PromptBatch) -> Array:
     media = prompt.media_BxNxRxD
     tokens = jnp.asarray(prompt.tokens_BxT)
-    mask = media_mask(jnp.asarray(prompt.media_index_BxT), media.shape[1])
+    index = jnp.asarray(prompt.media_index_BxT)
+    mask = media_mask(index, media.shape[1], config.xattn.sees)
     return forward(config, weights, tokens, media, mask, causal_context(*tokens.shape))[0]
+
+
+def media_shape(config: FlamingoConfig) -> tuple[int, int]:
+    """(R, D) of an image's latents."""
+    size = config.vision.image_size
+
+    def of_an_image() -> Any:
+        images = jnp.zeros((1, 1, 1, size, size, 3), jnp.uint8)
+        model, key = FlamingoModel(config), jax.random.key(0)
+        return model.init_with_output(key, images[0, 0], method="encode")[0]
+
+    if config.resampler.kind != "none":
+        return config.resampler.num_latents, config.resampler.width
+    _, positions, channels = jax.eval_shape(of_an_image).shape
+    return positions, channels
 
 
 def _options(fields: Mapping[str, Any]) -> GenerationConfig:

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from flamingo_jax.models.decoder import NORMS, Context, DecoderLayer
+from flamingo_jax.models.decoder import Context, DecoderLayer, Vocabulary
 from flamingo_jax.models.flamingo import FlamingoConfig
 from flamingo_jax.models.xattn import GatedCrossAttentionDense
 
@@ -29,18 +29,18 @@ class Weights:
     """Variables of a FlamingoModel, one tree a layer.
 
     Attributes:
-      embedding_VxD: token embedding, also the output projection.
-      norm: the last norm.
-      layers: the frozen language layers in order.
-      bridges: for each of them the gated cross-attention before it, or None.
+      vocabulary: token embedding, last norm and what else is at the ends of the language model.
+      layers: the language layers in order, with those grafted on top.
+      bridges: for each of them the cross-attention before it, or None.
+      media: the projection of media to D; empty without one.
       resampler: the Perceiver Resampler.
       vision: the vision encoder; empty for a model that is given features.
     """
 
-    embedding_VxD: Array
-    norm: Any
+    vocabulary: Any
     layers: tuple[Any, ...]
     bridges: tuple[Any | None, ...]
+    media: Any
     resampler: Any
     vision: Any
 
@@ -63,7 +63,8 @@ def unstack(config: FlamingoConfig, params: Any, frozen: Any) -> Weights:
 
     Matrices are kept in the compute type: decoding reads each of them for every token.
     """
-    language, bridges = frozen["language"], params["language"]
+    language, bridges = (frozen if config.language == "frozen" else params), params["language"]
+    language, grafting = language["language"], config.xattn.conditioning == "grafting"
     below, whole, rest = config.groups()
     every = config.xattn.every
     layers, before = [], [None] * below
@@ -71,17 +72,22 @@ def unstack(config: FlamingoConfig, params: Any, frozen: Any) -> Weights:
         layers += _layers(language["below"]["layers"], below)
     if whole:
         layers += _layers(language["groups"]["language"]["layers"], whole, every)
-        for bridge in _layers(bridges["groups"]["xattn"], whole):
+        for bridge in _layers(bridges["groups"]["xattn"], whole) if not grafting else ():
             before += [bridge] + [None] * (every - 1)
     if rest:
         layers += _layers(language["last_group"]["language"]["layers"], rest)
-        before += [bridges["last_group"]["xattn"]] + [None] * (rest - 1)
+        if not grafting:
+            before += [bridges["last_group"]["xattn"]] + [None] * (rest - 1)
+    if grafting:
+        grafts = _layers(bridges["grafts"], config.num_bridges)
+        before = [None] * len(layers) + [graft["xattn"] for graft in grafts]
+        layers += [graft["layer"] for graft in grafts]
     weights = Weights(
-        embedding_VxD=language["embedding"],
-        norm=language["norm"],
+        vocabulary=language["vocabulary"],
         layers=tuple(layers),
         bridges=tuple(before),
-        resampler=params["resampler"],
+        media=bridges.get("media", {}),
+        resampler=params.get("resampler", {}),
         vision={},
     )
     dtype = jnp.dtype(config.dtype)
@@ -129,7 +135,11 @@ def forward(
       float32 [B, T, V] or [B, A, V], and the cache.
     """
     dtype = jnp.dtype(config.dtype)
-    x_BxTxD = jnp.take(weights.embedding_VxD, tokens_BxT, axis=0)
+    vocabulary = Vocabulary(config.decoder, dtype)
+    ends = {"params": weights.vocabulary}
+    x_BxTxD: Any = vocabulary.apply(ends, tokens_BxT, context.positions_BxT, method="embed")
+    if weights.media and media_BxNxRxD is not None:
+        media_BxNxRxD = media_BxNxRxD @ weights.media["kernel"]
     text, media = [], []
     for i, (bridge, layer) in enumerate(zip(weights.bridges, weights.layers, strict=True)):
         kept = None
@@ -145,13 +155,7 @@ def forward(
         text.append(kept)
     if at_BxA is not None:
         x_BxTxD = jnp.take_along_axis(x_BxTxD, at_BxA[..., None], axis=1)
-    norm = NORMS[config.decoder.norm](epsilon=config.decoder.norm_eps, dtype=dtype)
-    logits = jnp.einsum(
-        "BTD,VD->BTV",
-        norm.apply({"params": weights.norm}, x_BxTxD),
-        weights.embedding_VxD,
-        preferred_element_type=jnp.float32,
-    )
+    logits: Any = vocabulary.apply(ends, x_BxTxD, method="logits")
     return logits, Cache(tuple(text), tuple(media))
 
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from flamingo_jax.data.media import decode_media, on_white
-from flamingo_jax.data.tokenizer import IMAGE, Tokenizer
+from flamingo_jax.data.tokenizer import Fit, Tokenizer
 from flamingo_jax.errors import UserError
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
@@ -45,18 +45,22 @@ def read_prompt(text: str, images: Sequence[Media], tokenizer: Tokenizer, size: 
     Raises:
       UserError: the counts of markers and images differ, or an image cannot be read.
     """
-    tokens = (tokenizer.bos_id, *tokenizer.encode(text))
+    marker, around = tokenizer.text.image_token, tokenizer.text.around_image
+    if around:
+        text = text.replace(around, "").replace(marker, f"{around}{marker}{around}")
+        text = text.replace(around * 2, around)
+    tokens = (*tokenizer.start(), *tokenizer.encode(text))
     markers = tokens.count(tokenizer.image_id)
     if markers != len(images):
         raise UserError(
-            f"The prompt has {markers} {IMAGE} markers but {len(images)} images were given: "
+            f"The prompt has {markers} {marker} markers but {len(images)} images were given: "
             "give one image for each marker."
         )
-    return Prompt(tokens, tuple(read_media(image, size) for image in images))
+    return Prompt(tokens, tuple(read_media(image, size, tokenizer.text.fit) for image in images))
 
 
-def read_media(source: Media, size: int) -> np.ndarray:
-    """An image or a video as uint8 [F, size, size, 3], fitted in with white borders.
+def read_media(source: Media, size: int, fit: Fit = "pad") -> np.ndarray:
+    """An image or a video as uint8 [F, size, size, 3], made square as `fit` says.
 
     Raises:
       UserError: it cannot be read; the message names it.
@@ -66,11 +70,11 @@ def read_media(source: Media, size: int) -> np.ndarray:
     elif isinstance(source, bytes):
         frames = decode_media(source)
     elif isinstance(source, Image.Image):
-        return _fitted(source, size)[None]
+        return _fitted(source, size, fit)[None]
     elif isinstance(source, np.ndarray):
         frames = source if source.ndim == 4 else source[None]
     elif isinstance(source, Sequence) and source:
-        return np.concatenate([read_media(frame, size) for frame in source])
+        return np.concatenate([read_media(frame, size, fit) for frame in source])
     else:
         raise UserError(f"An image is a path, bytes, a PIL image or an array, not {source!r}.")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
@@ -78,7 +82,7 @@ def read_media(source: Media, size: int) -> np.ndarray:
             "An image array must be uint8 of shape [H, W, 3] or [F, H, W, 3], "
             f"not {frames.dtype} {list(frames.shape)}."
         )
-    return np.stack([_fitted(Image.fromarray(frame), size) for frame in frames])
+    return np.stack([_fitted(Image.fromarray(frame), size, fit) for frame in frames])
 
 
 def check_lengths(prompts: Sequence[Prompt], new_tokens: Sequence[int], limit: int) -> None:
@@ -106,11 +110,15 @@ def media_index(tokens: np.ndarray, image_id: int) -> np.ndarray:
     return np.cumsum(tokens == image_id, axis=-1, dtype=np.int32)
 
 
-def _fitted(image: Image.Image, size: int) -> np.ndarray:
+def _fitted(image: Image.Image, size: int, fit: Fit) -> np.ndarray:
     """uint8 [size, size, 3], transparency and borders white."""
     flat = Image.fromarray(on_white(image))
     if flat.size == (size, size):
         return np.asarray(flat)
+    if fit == "stretch":
+        return np.asarray(flat.resize((size, size), Image.Resampling.BICUBIC))
+    if fit == "crop":
+        return np.asarray(ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC))
     longest = max(flat.size)
     width, height = (max(1, round(side * size / longest)) for side in flat.size)
     square = Image.new("RGB", (size, size), "white")

@@ -135,7 +135,7 @@ def _log_probs(config: FlamingoConfig, weights: Weights, tree: _Tree, media: Arr
         weights,
         jnp.asarray(tree.tokens_BxT),
         media,
-        media_mask(jnp.asarray(tree.media_index_BxT), media.shape[1]),
+        media_mask(jnp.asarray(tree.media_index_BxT), media.shape[1], config.xattn.sees),
         Context(jnp.asarray(tree.positions_BxT), before & (of_prompt | own)),
         at_BxA=jnp.asarray(tree.at_BxA),
     )

@@ -34,7 +34,7 @@ def language():
         ResamplerConfig(32, 1, 4, 2, 16),
         CrossAttentionConfig(num_heads=2, head_dim=16, first=12, every=6),
     )
-    frozen = {"language": {**top, **stack_layers(layers, flamingo)}}
+    frozen = {"language": {"vocabulary": top, **stack_layers(layers, flamingo)}}
     apply = jax.jit(
         lambda frozen, tokens: FlamingoModel(flamingo).apply({"frozen": frozen}, tokens)
     )

@@ -55,7 +55,7 @@ def tiny_variables() -> tuple[FlamingoConfig, Any]:
     init = functools.partial(FlamingoModel(config).init, method="from_pixels")
     variables = jax.jit(init)(jax.random.key(0), tokens, images, tokens)
     embedding = jax.random.normal(jax.random.key(1), (VOCAB, 16))
-    variables["frozen"]["language"]["embedding"] = embedding
+    variables["frozen"]["language"]["vocabulary"]["embedding"] = embedding
     return config, variables
 
 

@@ -29,7 +29,7 @@ def handle(tiny, tokenizer) -> Flamingo:
 
 def test_logits_equal_the_training_model(handle, tiny, tokenizer):
     apply = jax.jit(FlamingoModel(tiny.config).apply)
-    for text, media, logits in zip(PROMPTS, MEDIA, handle.logits(PROMPTS, MEDIA), strict=True):
+    for text, media, logits in zip(PROMPTS, MEDIA, handle.prompt_logits(PROMPTS, MEDIA), strict=True):
         tokens = np.array([[0, *tokenizer.encode(text)]])
         features = np.zeros((1, 2, 1, P, C), np.float32)
         features[0, : len(media), 0] = quadrants(np.stack(media)) if media else 0
@@ -39,31 +39,31 @@ def test_logits_equal_the_training_model(handle, tiny, tokenizer):
 
 
 def test_a_prompt_does_not_depend_on_its_neighbours(handle):
-    together = handle.logits(PROMPTS, MEDIA)
+    together = handle.prompt_logits(PROMPTS, MEDIA)
     for text, media, logits in zip(PROMPTS, MEDIA, together, strict=True):
-        np.testing.assert_allclose(handle.logits([text], [media])[0], logits, atol=1e-5)
+        np.testing.assert_allclose(handle.prompt_logits([text], [media])[0], logits, atol=1e-5)
 
 
 def test_closed_gates_do_not_see_the_images(handle):
     closed = handle.with_gates(0.0, 0.0)
     other = [[255 - image for image in media] for media in MEDIA]
     for ours, theirs in zip(
-        closed.logits(PROMPTS, MEDIA), closed.logits(PROMPTS, other), strict=True
+        closed.prompt_logits(PROMPTS, MEDIA), closed.prompt_logits(PROMPTS, other), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert not np.allclose(handle.logits(PROMPTS, MEDIA)[0], handle.logits(PROMPTS, other)[0])
+    assert not np.allclose(handle.prompt_logits(PROMPTS, MEDIA)[0], handle.prompt_logits(PROMPTS, other)[0])
 
 
 def test_generated_text_is_the_likeliest(handle):
     [text] = handle.generate(PROMPTS[1:2], MEDIA[1:2], max_new_tokens=1)
-    logits = handle.logits(PROMPTS[1:2], MEDIA[1:2])[0][-1]
+    logits = handle.prompt_logits(PROMPTS[1:2], MEDIA[1:2])[0][-1]
     assert text == handle.tokenizer.decode([int(logits.argmax())])
 
 
 def test_scores_are_of_the_logits(handle):
     scores = handle.score(PROMPTS, MEDIA, [["a<|endofchunk|>", "b"], ["c"], ["d e"]])
     assert [len(row) for row in scores] == [2, 1, 1]
-    log_probs = jax.nn.log_softmax(handle.logits(PROMPTS, MEDIA)[0][-1])
+    log_probs = jax.nn.log_softmax(handle.prompt_logits(PROMPTS, MEDIA)[0][-1])
     np.testing.assert_allclose(scores[0][0].token_log_probs[0], log_probs[3], atol=1e-5)
     assert scores[0][0].tokens == (3, 2)
 
@@ -90,8 +90,8 @@ def test_attention_maps(handle):
 
 def test_a_video_and_an_image_in_one_prompt(handle):
     video = np.stack(IMAGES)
-    [mixed] = handle.logits(["<image>a<image>b"], [[video, IMAGES[0]]])
-    [frames] = handle.logits(["<image>a<image>b"], [[IMAGES, IMAGES[0]]])
+    [mixed] = handle.prompt_logits(["<image>a<image>b"], [[video, IMAGES[0]]])
+    [frames] = handle.prompt_logits(["<image>a<image>b"], [[IMAGES, IMAGES[0]]])
     np.testing.assert_array_equal(mixed, frames)
 
 
@@ -123,7 +123,7 @@ def test_pixels_go_through_the_models_own_encoder(handle, tiny, tokenizer):
     expected = jax.jit(
         lambda *inputs: FlamingoModel(tiny.config).apply(*inputs, method="from_pixels")
     )(tiny.variables, tokens, images, np.cumsum(tokens == 1, axis=1))
-    np.testing.assert_allclose(own.logits(PROMPTS[:1], MEDIA[:1])[0], expected[0], atol=2e-5)
+    np.testing.assert_allclose(own.prompt_logits(PROMPTS[:1], MEDIA[:1])[0], expected[0], atol=2e-5)
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_smollm2_through_the_handle(tmp_path, tiny):
         lambda key: model.init(key, tokens, images, tokens, method="from_pixels"), jax.random.key(0)
     )
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes["params"])
-    frozen = {"language": {**top, **stack_layers(layers, config)}}
+    frozen = {"language": {"vocabulary": top, **stack_layers(layers, config)}}
     tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
     model = Flamingo.from_variables(config, {"params": params, "frozen": frozen}, tokenizer)
     [text] = model.generate(["The capital of France is"], [[]], max_new_tokens=8)

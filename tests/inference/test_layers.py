@@ -38,7 +38,7 @@ def test_unstack_undoes_stack_layers(tiny, first, every):
     config = dataclasses.replace(tiny.config, xattn=xattn)
     layers = [{"kernel": np.full((2, 3), i, np.float32)} for i in range(6)]
     below, whole, rest = config.groups()
-    language = {"embedding": np.zeros((2, 2)), "norm": {}, **stack_layers(layers, config)}
+    language = {"vocabulary": {}, **stack_layers(layers, config)}
     bridges = {}
     if whole:
         bridges["groups"] = {"xattn": {"alpha": np.arange(whole, dtype=np.float32)}}

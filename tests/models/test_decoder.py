@@ -8,7 +8,8 @@ import pytest
 import torch
 import transformers
 
-from flamingo_jax.models.decoder import Context, DecoderConfig, DecoderLayer, alibi
+from flamingo_jax.models.attention import alibi
+from flamingo_jax.models.decoder import Context, DecoderConfig, DecoderLayer
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, causal_context, stack_layers
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
@@ -67,8 +68,10 @@ def frozen_of(model: transformers.MptForCausalLM, config: FlamingoConfig) -> dic
         }
 
     return {
-        "embedding": state["wte.weight"],
-        "norm": {"scale": state["norm_f.weight"]},
+        "vocabulary": {
+            "embedding": state["wte.weight"],
+            "norm": {"scale": state["norm_f.weight"]},
+        },
         **stack_layers([layer(i) for i in range(LAYERS)], config),
     }
 

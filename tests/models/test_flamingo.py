@@ -34,7 +34,7 @@ def build(*args):
     index = jnp.array([[0, 1, 1, 1, 2, 2, 2, 3, 3, 3], [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]])
     variables = jax.jit(model.init)(keys[2], tokens, features, index)
     embedding = jax.random.normal(keys[3], (50, 16)) * 0.5
-    variables["frozen"]["language"]["embedding"] = embedding
+    variables["frozen"]["language"]["vocabulary"]["embedding"] = embedding
     return jax.jit(model.apply), variables, tokens, features, index
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig, widen
+from flamingo_jax.models.layers import widen
+from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
 from tests.models.test_xattn import random_tree
 
 B, N, P, D = 2, 3, 6, 12
@@ -51,7 +52,7 @@ def restated(params, features, layers, eps):
         v = torch.einsum("bsd,dkc->bksc", both, attention["value"]["kernel"])
         mixed = F.scaled_dot_product_attention(q, k, v)
         latents = latents + torch.einsum("bktc,kcd->btd", mixed, attention["out"]["kernel"])
-        hidden = F.gelu(normed(latents, mlp["norm"]) @ mlp["up"]["kernel"])
+        hidden = F.gelu(normed(latents, p[f"mlp_norm_{i}"]) @ mlp["up"]["kernel"])
         latents = latents + hidden @ mlp["down"]["kernel"]
     return normed(latents, p["norm"]).unflatten(0, (B, N))
 

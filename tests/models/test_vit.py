@@ -55,8 +55,7 @@ def params_of(model: transformers.CLIPVisionModel) -> dict:
             "key": by_head(f"{at}self_attn.k_proj"),
             "value": by_head(f"{at}self_attn.v_proj"),
             "out": {**out, "kernel": out["kernel"].reshape(*heads, TINY.width)},
-            "up": dense(f"{at}mlp.fc1"),
-            "down": dense(f"{at}mlp.fc2"),
+            "mlp": {"up": dense(f"{at}mlp.fc1"), "down": dense(f"{at}mlp.fc2")},
         }
 
     convolution = state["embeddings.patch_embedding.weight"]

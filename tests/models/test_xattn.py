@@ -64,7 +64,7 @@ def restated(params, x, media, index, eps):
     mixed = (scores.softmax(-1) @ v).masked_fill((index == 0)[:, None, :, None], 0.0)
     out = torch.einsum("bktc,kcd->btd", mixed, attention["out"]["kernel"])
     x = x + p["alpha_xattn"].tanh() * out
-    hidden = F.gelu(normed(x, mlp["norm"]) @ mlp["up"]["kernel"])
+    hidden = F.gelu(normed(x, p["mlp_norm"]) @ mlp["up"]["kernel"])
     return x + p["alpha_dense"].tanh() * (hidden @ mlp["down"]["kernel"])
 
 

@@ -44,7 +44,7 @@ def setting() -> tuple[FlamingoModel, Any, Any]:
     arguments = (one.tokens_BxT, one.features_BxNxFxPxC, one.media_index_BxT)
     variables = jax.jit(model.init)(jax.random.key(0), *arguments)
     embedding = jax.random.normal(jax.random.key(1), (50, 16))
-    variables["frozen"]["language"]["embedding"] = embedding
+    variables["frozen"]["language"]["vocabulary"]["embedding"] = embedding
     host = jax.tree.map(np.array, variables)
     return model, host["params"], host["frozen"]
 
