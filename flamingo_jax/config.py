@@ -19,9 +19,10 @@ from flamingo_jax.data.mixture import MixtureConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import FlamingoConfig
+from flamingo_jax.models.flamingo import FlamingoConfig, Language
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import ResamplerConfig
+from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 from flamingo_jax.parallel.mesh import MeshConfig
 from flamingo_jax.training.contrastive import VisionTrainingConfig
@@ -29,16 +30,17 @@ from flamingo_jax.training.loop import LoopConfig
 from flamingo_jax.training.optimizer import OptimizerConfig
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """All that decides a run.
 
     Attributes:
       seed: of initial values and data alike.
       dtype: compute type of the model, `float32` or `bfloat16`; parameters stay float32.
-      vision: the vision encoder.
+      vision: the vision encoder; the fields tell whether an NFNet or a ViT.
       vision_training: its contrastive pretraining.
-      decoder: the frozen language model.
+      decoder: the language model.
+      language: whether it is `frozen`, `fine_tuned` with the rest, or trained `from_scratch`.
       resampler: the Perceiver Resampler.
       xattn: the gated cross-attention layers.
       mixture: the data sets, their batch sizes and weights.
@@ -50,9 +52,10 @@ class RunConfig:
 
     seed: int
     dtype: str
-    vision: VisionConfig
+    vision: VisionConfig | ViTConfig
     vision_training: VisionTrainingConfig
     decoder: DecoderConfig
+    language: Language = "frozen"
     resampler: ResamplerConfig
     xattn: CrossAttentionConfig
     mixture: MixtureConfig
@@ -64,7 +67,14 @@ class RunConfig:
     @property
     def model(self) -> FlamingoConfig:
         """The model that these fields describe."""
-        return FlamingoConfig(self.decoder, self.resampler, self.xattn, self.vision, self.dtype)
+        return FlamingoConfig(
+            decoder=self.decoder,
+            resampler=self.resampler,
+            xattn=self.xattn,
+            vision=self.vision,
+            language=self.language,
+            dtype=self.dtype,
+        )
 
 
 def resolve(values: Mapping[str, Any]) -> RunConfig:
@@ -105,15 +115,16 @@ def check_field(name: str) -> None:
     Raises:
       UserError: there is none of that name; the nearest one is named.
     """
-    kind, where = RunConfig, ""
+    hint, where = RunConfig, ""
     for piece in name.split("."):
         part = piece.split("[")[0]
-        if not dataclasses.is_dataclass(kind):
+        hints: dict[str, Any] = {}
+        for kind in _dataclasses(hint):
+            hints.update(typing.get_type_hints(kind))
+        if not hints:
             return  # entries of a dict have free names
-        _known(part, [field.name for field in dataclasses.fields(kind)], where)
-        kind, where = typing.get_type_hints(kind)[part], f"{where}{piece}."
-        if typing.get_origin(kind) is tuple:
-            kind = typing.get_args(kind)[0]
+        _known(part, list(hints), where)
+        hint, where = hints[part], f"{where}{piece}."
 
 
 def differences(before: RunConfig, now: RunConfig) -> list[str]:
@@ -148,6 +159,15 @@ def build(kind: Any, values: Any, where: str = "") -> Any:
         if required and name not in values:
             raise UserError(f"Config field {where}{name} is missing: add it to the config.")
     return kind(**{name: _convert(hints[name], values[name], where + name) for name in values})
+
+
+def _dataclasses(hint: Any) -> list[Any]:
+    """The dataclasses that a field of this type may hold, alone or in a tuple."""
+    if dataclasses.is_dataclass(hint):
+        return [hint]
+    if typing.get_origin(hint) in (types.UnionType, typing.Union, tuple):
+        return [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
+    return []
 
 
 def _known(name: str, fields: list[str], where: str) -> None:

@@ -83,6 +83,45 @@ def test_the_fields_of_a_union_tell_which_is_meant(vision: dict[str, Any], kind:
     assert configuration.build(Either, {"vision": vision}) == Either(kind(**vision))
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("vision.patch_sise", "vision.patch_size"),
+        ("vision.depth", "vision.depths"),
+        ("mixture.datasets[0].lenght", r"mixture.datasets\[0\].length"),
+        ("lanugage", "language"),
+    ],
+)
+def test_a_misspelt_flag_names_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(UserError, match=f"did you mean {nearest}"):
+        configuration.check_field(name)
+
+
+@pytest.mark.parametrize("name", ["vision.patch_size", "vision.depths", "xattn.sees", "loop.steps"])
+def test_a_right_flag_passes(name: str) -> None:
+    configuration.check_field(name)
+
+
+def test_the_model_is_that_of_the_fields() -> None:
+    values = {**recipe(), "language": "fine_tuned", "dtype": "bfloat16"}
+    values["vision"] = {"patch_size": 8, "image_size": 64}
+    config = configuration.resolve(values)
+    model = config.model
+    assert (model.language, model.dtype, model.unroll) == ("fine_tuned", "bfloat16", False)
+    assert model.vision == ViTConfig(64, 8)
+    assert (model.decoder, model.resampler, model.xattn) == (
+        config.decoder,
+        config.resampler,
+        config.xattn,
+    )
+
+
+def test_an_unknown_choice_names_those_there_are() -> None:
+    values = {**recipe(), "language": "thawed"}
+    with pytest.raises(UserError, match="language must be one of 'frozen', 'fine_tuned', 'from"):
+        configuration.resolve(values)
+
+
 def test_a_misspelt_field_of_a_union_names_the_nearest() -> None:
     values = {"vision": {"patch_size": 8, "num_layer": 2}}
     message = r"Unknown config field vision\.num_layer: did you mean vision\.num_layers"

@@ -1,7 +1,8 @@
 """The mixture: a grain stream for each data set, every one with its batch size and weight.
 
-A step gets a batch of each, or of one after another in turn. Example i of a data set depends on the seed, the data set's name and i alone, and the place in the
-stream is a few integers, so a run can stop and go on anywhere.
+A step gets a batch of each data set, or of one after another in turn. Example i of a data set
+depends on the seed, the data set's name and i alone, and the place in the stream is a few integers,
+so a run can stop and go on anywhere.
 """
 
 import dataclasses

@@ -1,5 +1,6 @@
 """The mixture: shapes, the same for a seed, and a place that can be gone back to."""
 
+import dataclasses
 import json
 
 import chex
@@ -7,7 +8,13 @@ import numpy as np
 import pytest
 
 from flamingo_jax.data.drawings import Drawing
-from flamingo_jax.data.mixture import DatasetConfig, Mixture, MixtureConfig, make_iterator
+from flamingo_jax.data.mixture import (
+    DatasetConfig,
+    Mixture,
+    MixtureConfig,
+    RoundRobin,
+    make_iterator,
+)
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 
@@ -25,6 +32,12 @@ CONFIG = MixtureConfig(
 @pytest.fixture
 def mixture(drawings: list[Drawing], tokenizer: Tokenizer) -> Mixture:
     return make_iterator(CONFIG, drawings, tokenizer, seed=3)
+
+
+@pytest.fixture
+def in_turn(drawings: list[Drawing], tokenizer: Tokenizer) -> RoundRobin:
+    config = dataclasses.replace(CONFIG, schedule="round_robin")
+    return make_iterator(config, drawings, tokenizer, seed=3)
 
 
 def same(a, b) -> bool:
@@ -65,6 +78,41 @@ def test_place_is_plain_json_and_can_be_gone_back_to(mixture: Mixture) -> None:
     assert all(same(batch, next(mixture)) for batch in expected)
 
 
+def test_round_robin_gives_each_data_sets_batches_in_turn(
+    mixture: Mixture, in_turn: RoundRobin
+) -> None:
+    names = [config.name for config in CONFIG.datasets]
+    for together in [next(mixture), next(mixture)]:
+        for name in names:
+            one = next(in_turn)
+            assert list(one) == [name]
+            assert same(one, together)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6])
+def test_round_robins_place_is_plain_json_and_can_be_gone_back_to(
+    in_turn: RoundRobin, drawings: list[Drawing], tokenizer: Tokenizer, steps: int
+) -> None:
+    for _ in range(steps):
+        next(in_turn)
+    place = json.loads(json.dumps(in_turn.get_state()))
+    expected = [next(in_turn) for _ in range(5)]
+    other = make_iterator(
+        dataclasses.replace(CONFIG, schedule="round_robin"), drawings, tokenizer, seed=3
+    )
+    other.set_state(place)
+    for batch in expected:
+        again = next(other)
+        assert list(again) == list(batch)
+        assert same(batch, again)
+
+
+def test_the_drawings_make_no_pages(drawings: list[Drawing], tokenizer: Tokenizer) -> None:
+    pages = DatasetConfig("m3w", "interleaved", 1, 1.0, 256, 5, 256)
+    with pytest.raises(UserError, match="Data set m3w: the drawings make no pages of interleaved"):
+        make_iterator(MixtureConfig((pages,)), drawings, tokenizer, 0)
+
+
 def test_long_sequences_lose_supports_and_one_that_cannot_fit_says_so(
     drawings: list[Drawing], tokenizer: Tokenizer
 ) -> None:
@@ -88,8 +136,6 @@ def test_texts_that_do_not_fit_are_left_out(drawings: list[Drawing], tokenizer: 
     assert scored.min() >= 2
 
 
-def test_unknown_family_and_kind() -> None:
+def test_unknown_family() -> None:
     with pytest.raises(UserError, match="no family 'nam'"):
         DatasetConfig("x", "episodes", 1, 1.0, 8, 1, 4, families={"nam": 1.0})
-    with pytest.raises(UserError, match="kind is episodes, pairs or video"):
-        DatasetConfig("x", "episode", 1, 1.0, 8, 1, 4)
