@@ -8,7 +8,9 @@ import numpy as np
 
 from flamingo_jax.errors import UserError
 
-_MAX_DIMS = 32
+MAX_DIMS = 32
+"""Most axes that an array may have."""
+
 _MAX_SIZE = 1 << 62
 
 
@@ -44,7 +46,7 @@ class Mapped:
         """
         counts = (self.offset, *self.shape, *self._steps())
         if (
-            len(self.shape) > _MAX_DIMS
+            len(self.shape) > MAX_DIMS
             or len(self._steps()) != len(self.shape)
             or not all(type(count) is int and 0 <= count < _MAX_SIZE for count in counts)
             or (self.offset + self._span()) * self.dtype.itemsize > self.size

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from flamingo_jax.checkpoints.mapped import Mapped
+from flamingo_jax.checkpoints.mapped import MAX_DIMS, Mapped
 from flamingo_jax.errors import UserError
 
 DTYPES = {
@@ -45,7 +45,7 @@ def read_header(path: Path) -> dict[str, Mapped]:
                 f"{path} is truncated, or no safetensors file: "
                 f"it claims a header of {length} bytes, of {size} in all."
             )
-        header = _parsed(path, file.read(length))
+        header = strict_json(path, file.read(length))
     header.pop("__metadata__", None)
     begin, arrays = 8 + length, {}
     for name, entry in header.items():
@@ -54,34 +54,44 @@ def read_header(path: Path) -> dict[str, Mapped]:
     return arrays
 
 
-def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+def strict_json(path: Path, text: bytes) -> dict[str, Any]:
+    """A JSON object in which every name is given once; raises UserError for anything else."""
+
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(found := dict(pairs)) < len(pairs):
             raise ValueError("a name is given twice")
         return found
 
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=once)
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=once)
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: its header is no JSON ({error}).") from error
-    if not isinstance(header, dict):
-        raise UserError(f"{path} is damaged: its header is no JSON object.")
-    return header
+        raise UserError(f"{path} is damaged: its JSON cannot be read ({error}).") from error
+    return found
 
 
 def _placed(path: Path, name: str, entry: Any, begin: int) -> Mapped:
-    try:
-        kind, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        if not all(type(n) is int and n >= 0 for n in (first, *shape)):
-            raise ValueError
-        if last - first != math.prod(shape) * DTYPES[kind].itemsize:
-            raise ValueError
-    except (KeyError, TypeError, ValueError) as error:
+    match entry:
+        case {"dtype": str(kind), "shape": list(shape), "data_offsets": [first, last]} if len(
+            shape
+        ) <= MAX_DIMS and all(type(n) is int and n >= 0 for n in (first, last, *shape)):
+            pass
+        case _:
+            raise UserError(
+                f"{path} is damaged: the type, shape and place of tensor {name!r} are not given."
+            )
+    if kind not in DTYPES:
         raise UserError(
-            f"{path} is damaged or of a kind not known: the shape, type and place of tensor "
-            f"{name!r} do not fit together ({str(entry)[:200]})."
-        ) from error
-    return Mapped(path, name, DTYPES[kind], shape, begin + first, last - first)
+            f"Tensor {name!r} of {path} has the type {kind!r}, which is not read: "
+            f"{', '.join(DTYPES)} are."
+        )
+    if last - first != math.prod(shape) * DTYPES[kind].itemsize:
+        raise UserError(
+            f"{path} is damaged: tensor {name!r} of type {kind} and shape {shape} cannot have "
+            f"{last - first} bytes."
+        )
+    return Mapped(path, name, DTYPES[kind], tuple(shape), begin + first, last - first)
 
 
 def _check_back_to_back(path: Path, arrays: dict[str, Mapped], begin: int, size: int) -> None:

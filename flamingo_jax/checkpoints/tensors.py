@@ -7,7 +7,6 @@
 
 import dataclasses
 import difflib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from flamingo_jax.checkpoints.mapped import Mapped
-from flamingo_jax.checkpoints.safetensors_files import read_header
+from flamingo_jax.checkpoints.safetensors_files import read_header, strict_json
 from flamingo_jax.checkpoints.torch_files import read_torch
 from flamingo_jax.errors import UserError
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of a whole model's file in a folder, the first that is there; or that with .index.json."""
+
+_LONG_NAME = 300  # characters; comparing longer ones takes long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +74,18 @@ def _laid_out(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dt
 def concatenated(tensors: Iterable[Tensor], axis: int = 0) -> Tensor:
     """One tensor of several of one type, joined along an axis when it is read."""
     tensors = tuple(tensors)
+    name = " + ".join(tensor.name for tensor in tensors)
     first = tensors[0]
-    shape = list(first.shape)
-    shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
+    lengths = list(first.shape)
+    lengths[axis] = sum(tensor.shape[axis] for tensor in tensors)
+    shape, dtype = tuple(lengths), first.dtype
     return dataclasses.replace(
         first,
-        name=" + ".join(tensor.name for tensor in tensors),
-        shape=tuple(shape),
-        read=lambda: np.concatenate([tensor.read() for tensor in tensors], axis),
+        name=name,
+        shape=shape,
+        read=lambda: _laid_out(
+            name, np.concatenate([t.read() for t in tensors], axis), shape, dtype
+        ),
     )
 
 
@@ -151,7 +156,8 @@ class Source:
           UserError: it is missing or has another shape.
         """
         if name not in self._tensors:
-            near = difflib.get_close_matches(name, self._tensors, 1, 0)
+            names = [other for other in self._tensors if len(other) < _LONG_NAME]
+            near = difflib.get_close_matches(name, names, 1, 0)
             hint = f"; the nearest name there is {near[0]!r}" if near else ""
             raise UserError(f"{self.where} has no tensor {name!r}{hint}.")
         tensor = self._tensors[name]
@@ -224,11 +230,13 @@ def _read_folder(folder: Path) -> dict[str, Mapped]:
 
 def _read_shards(index: Path) -> dict[str, Mapped]:
     try:
-        places = json.loads(index.read_bytes())["weight_map"]
-        if not all(Path(file).name == file for file in places.values()):
-            raise ValueError("a shard lies outside the folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{index} is no index of shards ({str(error)[:200]}).") from error
+        places = strict_json(index, index.read_bytes()).get("weight_map")
+    except OSError as error:
+        raise UserError(f"{index} cannot be read: {error.strerror or error}.") from error
+    if not isinstance(places, dict) or not all(
+        isinstance(file, str) and Path(file).name == file for file in places.values()
+    ):
+        raise UserError(f"{index} is damaged: its weight_map does not name files of its folder.")
     shards = {file: _read_file(index.parent / file) for file in sorted(set(places.values()))}
     for name, file in places.items():
         if name not in shards[file]:
@@ -238,6 +246,8 @@ def _read_shards(index: Path) -> dict[str, Mapped]:
 
 def _read_file(path: Path) -> dict[str, Mapped]:
     try:
+        if not path.is_file():
+            raise UserError(f"There is no file {path}.")
         with path.open("rb") as file:
             head = file.read(512)
         if path.suffix == ".safetensors":
@@ -247,7 +257,7 @@ def _read_file(path: Path) -> dict[str, Mapped]:
         if head[8:9] == b"{":
             return read_header(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be opened: {error.strerror or error}.") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     if head.startswith(b"\x80\x02\x8a\x0al\xfc\x9cF") or head[257:262] == b"ustar":
         raise UserError(
             f"{path} has torch's format from before version 1.6, which is not read: load it with a "

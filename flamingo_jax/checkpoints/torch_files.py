@@ -70,11 +70,10 @@ def read_torch(path: Path) -> dict[str, Mapped]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            root = _root(archive)
-            _check_byte_order(path, archive, root)
-            saved = _Machine(path).run(archive.read(_stored(archive, f"{root}/data.pkl")))
+            entries = _Entries(path, archive)
+            saved = _Machine(path).run(entries.content("data.pkl"))
             return {
-                name: _mapped(path, archive, root, name, array)
+                name: _mapped(path, entries, name, array)
                 for name, array in _state_dict(path, saved).items()
             }
     except UserError:
@@ -86,61 +85,73 @@ def read_torch(path: Path) -> dict[str, Mapped]:
         ) from error
 
 
-def _root(archive: zipfile.ZipFile) -> str:
-    roots = [n.removesuffix("/data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
-    if len(roots) != 1:
-        raise ValueError(f"{len(roots)} entries are named data.pkl, not one")
-    return roots[0]
+class _Entries:
+    """The files within the archive, and where in it their bytes lie."""
 
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self._path = path
+        self._archive = archive
+        roots = [n.removesuffix("data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise ValueError(f"{len(roots)} entries are named data.pkl, not one")
+        self._root = roots[0]
+        # Written since torch 2.1; what is older is little-endian but for rare machines.
+        if self.has("byteorder") and self.content("byteorder") != b"little":
+            raise UserError(f"{path} was written on a big-endian machine, which is not read.")
 
-def _check_byte_order(path: Path, archive: zipfile.ZipFile, root: str) -> None:
-    name = f"{root}/byteorder"  # torch writes it since 2.1
-    if name in archive.NameToInfo and archive.read(_stored(archive, name)) != b"little":
-        raise UserError(f"{path} was written on a big-endian machine, which is not read.")
+    def has(self, name: str) -> bool:
+        return self._root + name in self._archive.NameToInfo
 
+    def content(self, name: str) -> bytes:
+        """All of an entry, compared with its checksum."""
+        self.place(name)
+        return self._archive.read(self._root + name)
 
-def _stored(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    entry = archive.getinfo(name)
-    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-        raise ValueError(f"the entry {name} is compressed, which torch.save does not do")
-    return entry
+    def place(self, name: str) -> tuple[int, int]:
+        """First byte in the archive and number of bytes of an entry.
+
+        Raises:
+          ValueError: it is not as torch.save writes it, or not whole.
+        """
+        entry = self._archive.getinfo(self._root + name)
+        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+            raise ValueError(f"its entry {entry.filename!r} is compressed")
+        with self._path.open("rb") as file:
+            file.seek(entry.header_offset)
+            header = file.read(_LOCAL_HEADER)
+        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+            raise ValueError(f"its entry {entry.filename!r} is not where the archive says")
+        lengths = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+        start = entry.header_offset + _LOCAL_HEADER + sum(lengths)
+        if start + entry.file_size > self._path.stat().st_size:
+            raise ValueError(f"its entry {entry.filename!r} ends beyond the file")
+        return start, entry.file_size
 
 
 def _state_dict(path: Path, saved: Any) -> dict[str, _Array]:
-    while isinstance(saved, dict):
-        inner = [saved[key] for key in WRAPPERS if isinstance(saved.get(key), dict)]
-        if not inner:
-            break
-        saved = inner[0]
+    for _ in WRAPPERS:  # a wrapper may hold another
+        if isinstance(saved, dict):
+            inner = [saved[key] for key in WRAPPERS if isinstance(saved.get(key), dict)]
+            saved = inner[0] if inner else saved
     if not isinstance(saved, dict):
         raise UserError(f"{path} holds a {type(saved).__name__}, not a dictionary of tensors.")
     found = {k: v for k, v in saved.items() if isinstance(k, str) and isinstance(v, _Array)}
     if not found:
-        raise UserError(f"{path} holds no tensors by name, but {str(list(saved)[:5])[:200]}.")
+        raise UserError(
+            f"{path} holds no tensors by name, nor under {', '.join(map(repr, WRAPPERS))}; "
+            f"its first keys are {str(list(saved)[:5])[:200]}."
+        )
     return found
 
 
-def _mapped(path: Path, archive: zipfile.ZipFile, root: str, name: str, array: _Array) -> Mapped:
-    storage, key = array.storage, f"{root}/data/{array.storage.key}"
-    size = storage.numel * storage.dtype.itemsize
-    if key not in archive.NameToInfo or size > (entry := _stored(archive, key)).file_size:
-        raise UserError(f"{path} is damaged: the values of tensor {name!r} are missing or cut off.")
-    start = _start(path, entry)
+def _mapped(path: Path, entries: _Entries, name: str, array: _Array) -> Mapped:
+    storage, key = array.storage, f"data/{array.storage.key}"
+    if not entries.has(key):
+        raise UserError(f"{path} is damaged: the values of tensor {name!r} are missing.")
+    start, available = entries.place(key)
+    if (size := storage.numel * storage.dtype.itemsize) > available:
+        raise UserError(f"{path} is damaged: the values of tensor {name!r} are cut off.")
     return Mapped(path, name, storage.dtype, array.shape, start, size, array.strides, array.offset)
-
-
-def _start(path: Path, entry: zipfile.ZipInfo) -> int:
-    """Byte of the file where an entry's content begins."""
-    with path.open("rb") as file:
-        file.seek(entry.header_offset)
-        header = file.read(_LOCAL_HEADER)
-    if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-        raise ValueError(f"the entry {entry.filename} is not where the archive's end says")
-    lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    start = entry.header_offset + _LOCAL_HEADER + lengths
-    if start + entry.file_size > path.stat().st_size:
-        raise ValueError(f"the entry {entry.filename} ends beyond the file")
-    return start
 
 
 class _Machine:
@@ -185,11 +196,14 @@ class _Machine:
                 self._memo[len(self._memo)] = stack[-1]
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(self._memo[value])
-            case "GLOBAL" | "INST":
-                stack.append(self._named(value.replace(" ", ".", 1)))
+            case "GLOBAL":
+                stack.append(self._named(*value.split(" ", 1)))
+            case "INST":
+                self._named(*value.split(" ", 1))
+                raise ValueError("it makes an object by INST, as no tensor is made")
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
-                stack.append(self._named(f"{module}.{name}"))
+                stack.append(self._named(module, name))
             case "REDUCE":
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(_rebuilt(function, arguments))
@@ -213,7 +227,7 @@ class _Machine:
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 count = int(opcode[-1])
                 if len(stack) < count:
-                    raise IndexError("the pickle's stack is empty")
+                    raise IndexError("its pickle's stack is empty")
                 stack[-count:] = [tuple(stack[-count:])]
             case "TUPLE":
                 items = self._pop_mark()
@@ -232,13 +246,16 @@ class _Machine:
             case _ if isinstance(value, bool | int | float | str | bytes):
                 stack.append(value)
             case _:
-                raise ValueError(f"the pickle's opcode {opcode} is none that tensors need")
+                raise ValueError(f"its pickle's opcode {opcode} is none that tensors need")
 
     def _pop_mark(self) -> list[Any]:
         items, self._stack = self._stack, self._outer.pop()
         return items
 
-    def _named(self, name: str) -> _Global:
+    def _named(self, module: Any, function: Any) -> _Global:
+        if not isinstance(module, str) or not isinstance(function, str):
+            raise ValueError("it names something by what is no text")
+        name = f"{module}.{function}"
         if name not in _KNOWN:
             raise UserError(
                 f"{self._path} is not read: it names {name[:100]!r}, which is no tensor's part and "
@@ -255,7 +272,7 @@ def _extended(container: Any, items: list[Any]) -> Any:
     if not isinstance(container, dict) or not all(
         isinstance(key, str | int | float | None) for key in keys
     ):
-        raise ValueError("the pickle fills what is no list and no dictionary of plain keys")
+        raise ValueError("its pickle fills what is no list and no dictionary of plain keys")
     container.update(zip(keys, values, strict=True))
     return container
 
@@ -274,11 +291,11 @@ def _rebuilt(function: Any, arguments: Any) -> Any:
             (_Storage() as storage, int(offset), tuple() as shape, tuple() as strides, *rest),
         ) if name == _TENSOR and not any(rest[2:]):
             return _Array(storage, offset, shape, strides)
-    raise ValueError("the pickle makes a tensor of what is none's part")
+    raise ValueError("its pickle makes a tensor of what is none's part")
 
 
 def _storage(identifier: Any) -> _Storage:
     match identifier:
         case ("storage", _Global(name), str(key), _, int(numel)) if name in _STORAGES:
             return _Storage(key, _STORAGES[name], numel)
-    raise ValueError("the pickle refers to something other than a storage")
+    raise ValueError("its pickle refers to something other than a storage")
