@@ -21,7 +21,7 @@ _GAIN = 1.7015043497085571
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-    """Shape of the encoder; the fields of NFNet-F (arXiv:2102.06171, appendix C) fit too.
+    """Shape of the encoder; `nfnet_f` gives those of the paper.
 
     Attributes:
       image_size: side of the square input, pixels.
@@ -50,6 +50,27 @@ class VisionConfig:
     alpha: float = 1.0
     gain_init: float = 1.0
     features: int = 256
+
+    @classmethod
+    def nfnet_f(cls, variant: int) -> "VisionConfig":
+        """NFNet-F0 to F6 (arXiv:2102.06171, table 1 and appendix C), without the classifier.
+
+        The side of the images is that of the variant's own training; Flamingo's F6 sees 320 pixels.
+        """
+        return cls(
+            image_size=(192, 224, 256, 320, 384, 416, 448)[variant],
+            stem=(16, 32, 64, 128),
+            stem_strides=(2, 1, 1, 2),
+            widths=(256, 512, 1536, 1536),
+            depths=tuple(blocks * (variant + 1) for blocks in (1, 2, 6, 3)),
+            strides=(1, 2, 2, 2),
+            bottleneck=0.5,
+            group_width=128,
+            se_ratio=0.5,
+            alpha=0.2,
+            gain_init=0.0,
+            features=3072,
+        )
 
 
 def activation(x: Array) -> Array:
@@ -149,8 +170,11 @@ class Block(nn.Module):
         shortcut = x
         if self.transition:
             window = (self.stride, self.stride)
-            pooled = nn.avg_pool(y, window, window, "SAME") if self.stride > 1 else y
-            shortcut = ScaledWSConv(self.channels, dtype=self.dtype, name="shortcut")(pooled)
+            if self.stride > 1:  # of an odd side the last window is half as wide
+                shortcut = nn.avg_pool(y, window, window, "SAME", count_include_pad=False)
+            else:
+                shortcut = y
+            shortcut = ScaledWSConv(self.channels, dtype=self.dtype, name="shortcut")(shortcut)
         y = ScaledWSConv(hidden, dtype=self.dtype, name="conv_0")(y)
         y = ScaledWSConv(hidden, 3, self.stride, groups, self.dtype, name="conv_1")(activation(y))
         y = ScaledWSConv(hidden, 3, 1, groups, self.dtype, name="conv_2")(activation(y))

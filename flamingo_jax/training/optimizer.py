@@ -1,7 +1,7 @@
-"""AdamW over the new parameters in three groups, after clipping the global norm.
+"""AdamW over the trained parameters by groups, after clipping the global norm.
 
-Flamingo (arXiv:2204.14198), appendix B.1.2: AdamW, global norm clipped to 1, weight decay 0.1 on
-the cross-attention layers and none on the resampler, linear warm-up, then constant.
+Flamingo (arXiv:2204.14198), appendix B.1.2: AdamW, global norm clipped to 1, no weight decay on the
+resampler and 0.1 on all else that is trained, linear warm-up, then constant.
 """
 
 import dataclasses
@@ -11,19 +11,17 @@ from typing import Any
 import jax
 import optax
 
-GROUPS = ("xattn", "resampler", "gates")
-
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """Rates, decay and clipping.
 
     Attributes:
-      learning_rate: peak rate of the cross-attention and the resampler.
+      learning_rate: peak rate of all but the gates.
       gate_learning_rate: peak rate of `alpha_xattn` and `alpha_dense`.
       warmup_steps: steps of linear warm-up from 0.
       decay_steps: final steps over which the rate falls linearly to 0; 0 keeps it constant.
-      weight_decay: decay of the cross-attention layers' matrices.
+      weight_decay: decay of matrices outside the resampler.
       clip_norm: bound on the global norm of the gradient.
       b1: Adam's decay of the first moment.
       b2: Adam's decay of the second moment.
@@ -40,11 +38,18 @@ class OptimizerConfig:
 
 
 def label(path: tuple[Any, ...]) -> str:
-    """The group of the parameter at a tree path: `gates`, `resampler` or `xattn`."""
+    """The group of the parameter at a tree path.
+
+    Returns:
+      `gates`, `resampler`, `xattn` (with the projection of the media, and all layers of a graft),
+      or `language`: the language model's own, where they are trained.
+    """
     names = [str(getattr(key, "key", key)) for key in path]
     if names[-1].startswith("alpha_"):
         return "gates"
-    return "resampler" if names[0] == "resampler" else "xattn"
+    if names[0] == "resampler":
+        return "resampler"
+    return "xattn" if {"xattn", "media", "grafts"} & set(names) else "language"
 
 
 def labels(params: Any) -> Any:
@@ -75,6 +80,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         "xattn": adamw(config.learning_rate, config.weight_decay),
         "resampler": adamw(config.learning_rate, 0.0),
         "gates": adamw(config.gate_learning_rate, 0.0),
+        "language": adamw(config.learning_rate, config.weight_decay),
     }
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm), optax.multi_transform(groups, labels)

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from flamingo_jax.models.nfnet import (
     Block,
@@ -41,23 +43,34 @@ def test_default_shape_has_sixteen_positions_and_one_to_two_million_parameters()
     assert 1e6 < sum(leaf.size for leaf in jax.tree.leaves(variables)) < 2e6
 
 
-def test_the_shape_of_nfnet_f6_can_be_told():
-    """arXiv:2102.06171, table 1 and appendix C: F6 has 438.4 M parameters with its classifier."""
-    f6 = VisionConfig(
-        image_size=448,
-        stem=(16, 32, 64, 128),
-        stem_strides=(2, 1, 1, 2),
-        widths=(256, 512, 1536, 1536),
-        depths=(7, 14, 42, 21),
-        strides=(1, 2, 2, 2),
-        group_width=128,
-        features=3072,
-    )
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8)
-    variables = jax.eval_shape(NFNet(f6).init, jax.random.key(0), images)
+def parameters(config: VisionConfig) -> int:
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(NFNet(config).init, jax.random.key(0), images)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize(
+    ("variant", "millions"), enumerate([71.49, 132.63, 193.78, 254.92, 316.07, 377.21, 438.36])
+)
+def test_the_family_has_the_published_parameters(variant: int, millions: float):
+    """arXiv:2102.06171, table 1, which counts the classifier of 1000 classes too."""
     classifier = 3072 * 1000 + 1000
-    total = sum(leaf.size for leaf in jax.tree.leaves(variables)) + classifier
-    assert total == pytest.approx(438.4e6, rel=0.005)
+    total = parameters(VisionConfig.nfnet_f(variant)) + classifier
+    assert round(total / 1e6, 2) == millions
+
+
+def test_f6_without_its_classifier_to_the_parameter():
+    """Flamingo's 435 M (arXiv:2204.14198, table 5)."""
+    assert parameters(VisionConfig.nfnet_f(6)) == 435_286_116
+
+
+def test_the_grid_of_features_has_a_thirty_second_of_the_side():
+    """Strides 2, 1, 1, 2 of the stem and 1, 2, 2, 2 of the stages: 32 in all, rounded up."""
+    for side, positions in ((192, 6), (320, 10), (200, 7)):
+        images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        net = NFNet(VisionConfig.nfnet_f(0))
+        grid, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), images)
+        assert grid.shape == (1, positions, positions, 3072)
 
 
 def test_weight_standardisation_matches_numpy():
@@ -115,3 +128,61 @@ def test_a_strided_shortcut_is_the_mean_of_each_window_of_the_scaled_activation(
     pooled = scaled.reshape(3, 2, 2, 2, 2, 5).mean((2, 4))
     weights = standardise(params["shortcut"]["kernel"], params["shortcut"]["gain"])[0, 0]
     np.testing.assert_allclose(found, pooled @ weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("transition", [True, False])
+def test_a_block_is_that_of_the_paper(transition: bool):
+    """arXiv:2102.06171, figure 5 and appendix C, in PyTorch, at random parameters."""
+    config = VisionConfig(group_width=4, alpha=0.2)
+    stride, beta = (2, 1.3) if transition else (1, 1.3)
+    block = Block(config, 16, stride, beta, transition)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 6 if transition else 16)).astype(np.float32)
+    variables = drawn(block, x)
+    there = torch.tensor(x).permute(0, 3, 1, 2)
+    expected = published_block(variables["params"], there, stride, beta)
+    found = jax.jit(block.apply)(variables, x)
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+
+
+def drawn(block, x):
+    """Standard normal variables: compiling their initialisation takes longer than all else."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(block.init, jax.random.key(0), x)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+
+
+def published_block(params, x_MxCxHxW, stride, beta):
+    p = jax.tree.map(lambda leaf: torch.tensor(np.asarray(leaf)), params)
+
+    def act(x):
+        return F.gelu(x, approximate="tanh") * 1.7015043497085571
+
+    def conv(name, x, step=1):
+        kernel, gain, bias = (p[name][part] for part in ("kernel", "gain", "bias"))
+        weight = kernel.permute(3, 2, 0, 1)
+        variance, mean = torch.var_mean(weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        weight = (weight - mean) / torch.sqrt(variance * weight[0].numel())
+        weight = weight * gain[:, None, None, None]
+        if weight.shape[-1] == 3:  # "SAME": at stride 2 an even side is padded at its end only
+            x = F.pad(x, (0, 1, 0, 1) if step == 2 else (1, 1, 1, 1))
+        return F.conv2d(x, weight, bias, step, groups=x.shape[1] // weight.shape[1])
+
+    out = act(x_MxCxHxW) / beta
+    shortcut = x_MxCxHxW
+    if "shortcut" in p:
+        shortcut = conv("shortcut", F.avg_pool2d(out, 2) if stride == 2 else out)
+    out = conv("conv_0", out)
+    out = conv("conv_1", act(out), stride)
+    out = conv("conv_2", act(out))
+    out = conv("conv_3", act(out))
+    down, up = p["squeeze_excite"]["down"], p["squeeze_excite"]["up"]
+    hidden = F.relu(out.mean((2, 3)) @ down["kernel"] + down["bias"])
+    gate = torch.sigmoid(hidden @ up["kernel"] + up["bias"])[:, :, None, None]
+    return shortcut + 0.2 * p["skip_gain"] * (2 * gate * out)
+
+
+def test_a_window_that_hangs_over_the_edge_is_averaged_over_what_it_covers():
+    block = Block(dataclasses.replace(TINY, alpha=0.0), 6, 2, 1.0, True)
+    x = np.full((1, 3, 3, 5), 0.5, np.float32)
+    found = jax.jit(block.apply)(drawn(block, x), x)
+    np.testing.assert_allclose(found, np.broadcast_to(found[:, :1, :1], found.shape), rtol=1e-5)

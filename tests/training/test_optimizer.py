@@ -34,6 +34,40 @@ def test_labels() -> None:
     }
 
 
+def test_labels_of_a_language_model_that_is_trained_and_of_what_grows_on_it() -> None:
+    kernel, alpha = {"kernel": 0}, {"alpha_xattn": 0, "query": {"kernel": 0}}
+    layers = {"layers": {"mlp": {"up": kernel}}}
+    language = {
+        "vocabulary": {"embedding": 0, "norm": {"scale": 0}},
+        "below": layers,
+        "groups": {"xattn": alpha, "language": layers},
+        "last_group": {"xattn": alpha, "language": layers},
+        "grafts": {"xattn": alpha, "layer": {"mlp": {"up": kernel}}},
+        "media": kernel,
+    }
+    own = {"layers": {"mlp": {"up": {"kernel": "language"}}}}
+    xattn = {"alpha_xattn": "gates", "query": {"kernel": "xattn"}}
+    assert labels({"language": language})["language"] == {
+        "vocabulary": {"embedding": "language", "norm": {"scale": "language"}},
+        "below": own,
+        "groups": {"xattn": xattn, "language": own},
+        "last_group": {"xattn": xattn, "language": own},
+        "grafts": {"xattn": xattn, "layer": {"mlp": {"up": {"kernel": "xattn"}}}},
+        "media": {"kernel": "xattn"},
+    }
+
+
+def test_a_trained_language_model_learns_and_its_matrices_decay() -> None:
+    params = {"language": {"below": {"up": {"kernel": jnp.ones((2, 2))}, "norm": jnp.ones(2)}}}
+    optimizer = make_optimizer(OptimizerConfig(1e-2, 0.0, warmup_steps=0, weight_decay=0.1), 10)
+    for gradient, expected in ((0.0, (1e-3, 0.0)), (1.0, (1.1e-2, 1e-2))):
+        grads = jax.tree.map(lambda x, g=gradient: g * jnp.ones_like(x), params)
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        below = updates["language"]["below"]
+        np.testing.assert_allclose(below["up"]["kernel"], -expected[0], rtol=1e-3)
+        np.testing.assert_allclose(below["norm"], -expected[1], rtol=1e-3)
+
+
 def test_only_the_cross_attention_matrices_decay() -> None:
     config = OptimizerConfig(1e-2, 1e-2, warmup_steps=0, weight_decay=0.1)
     optimizer = make_optimizer(config, 10)

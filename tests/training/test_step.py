@@ -99,6 +99,24 @@ def test_another_shape_is_refused_rather_than_compiled() -> None:
         step(state, frozen, {"episodes": inputs_of(0, T=13)})
 
 
+def test_data_sets_in_turn_take_one_program_each() -> None:
+    """Round robin: a step with the inputs of one data set has that data set's loss alone."""
+    model, params, frozen = setting()
+    mesh, optimizer = make_mesh(MeshConfig()), optax.sgd(1.0)
+    step = make_step(model, optimizer, WEIGHTS, mesh)
+    inputs = {"episodes": inputs_of(0), "pairs": inputs_of(1, B=2, T=5, N=1)}
+    loss = jax.jit(jax.value_and_grad(functools.partial(dataset_loss, model)))
+    for name in ("pairs", "episodes", "pairs"):
+        before = state_of(params, optimizer, mesh)
+        state, metrics = step(before, frozen, {name: inputs[name]})
+        assert set(metrics) == {"loss", f"loss/{name}", "grad_norm"}
+        expected_loss, grads = loss(params, frozen, inputs[name])
+        np.testing.assert_allclose(metrics["loss"], WEIGHTS[name] * expected_loss, rtol=1e-5)
+        got = jax.tree.map(lambda before, after: before - after, params, state.params)
+        expected = jax.tree.map(lambda g, w=WEIGHTS[name]: w * g, grads)
+        chex.assert_trees_all_close(got, expected, atol=1e-5)
+
+
 def test_only_groups_with_a_rate_change() -> None:
     _, params, _ = setting()
     state, _ = run(learning_rate=0.0, gate_learning_rate=0.1)
