@@ -29,7 +29,9 @@ def handle(tiny, tokenizer) -> Flamingo:
 
 def test_logits_equal_the_training_model(handle, tiny, tokenizer):
     apply = jax.jit(FlamingoModel(tiny.config).apply)
-    for text, media, logits in zip(PROMPTS, MEDIA, handle.prompt_logits(PROMPTS, MEDIA), strict=True):
+    for text, media, logits in zip(
+        PROMPTS, MEDIA, handle.prompt_logits(PROMPTS, MEDIA), strict=True
+    ):
         tokens = np.array([[0, *tokenizer.encode(text)]])
         features = np.zeros((1, 2, 1, P, C), np.float32)
         features[0, : len(media), 0] = quadrants(np.stack(media)) if media else 0
@@ -51,7 +53,9 @@ def test_closed_gates_do_not_see_the_images(handle):
         closed.prompt_logits(PROMPTS, MEDIA), closed.prompt_logits(PROMPTS, other), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert not np.allclose(handle.prompt_logits(PROMPTS, MEDIA)[0], handle.prompt_logits(PROMPTS, other)[0])
+    assert not np.allclose(
+        handle.prompt_logits(PROMPTS, MEDIA)[0], handle.prompt_logits(PROMPTS, other)[0]
+    )
 
 
 def test_generated_text_is_the_likeliest(handle):
