@@ -1,19 +1,23 @@
 """Numbers of a config that cannot be used, alone or together, found before anything is made.
 
-What only the drawings can tell is checked when they are there: `vision_training.batch` by
+`check_config` is for any run, `check_drawable` for one on the OpenMoji drawings. What only the
+drawings themselves can tell is checked when they are there: `vision_training.batch` by
 `training.pairs`, the lengths of the mixture and of the evaluation's prompts by `check_sizes`.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from flamingo_jax.config import RunConfig
 from flamingo_jax.data.drawings import Drawing
-from flamingo_jax.data.mixture import make_iterator
+from flamingo_jax.data.mixture import check_kinds, make_iterator
 from flamingo_jax.data.openmoji.builder import SIZE
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.limits import check_limits
 from flamingo_jax.models.decoder import DecoderConfig
+from flamingo_jax.models.nfnet import VisionConfig
+from flamingo_jax.models.vit import ViTConfig
 
 Rules = Iterator[tuple[bool, str]]
 """Whether all is well, and what to say if not."""
@@ -30,13 +34,21 @@ def check_config(config: RunConfig, devices: int) -> None:
       UserError: the message names the field and what to change.
     """
     for rules in (_intervals(config), _vision(config), _bridge(config), _mixture(config)):
-        for good, message in rules:
-            if not good:
-                raise UserError(message)
+        _hold(rules)
     if config.mesh.data > devices:
         raise UserError(
             f"mesh.data is {config.mesh.data} but JAX sees {devices} device(s): lower mesh.data."
         )
+
+
+def check_drawable(config: RunConfig) -> None:
+    """Looks for what a run on the drawings cannot have, before they are made.
+
+    Raises:
+      UserError: the message names the field and what to change.
+    """
+    _hold(_drawable(config))
+    check_kinds(config.mixture)
 
 
 def check_sizes(config: RunConfig, drawings: Sequence[Drawing], tokenizer: Tokenizer) -> None:
@@ -45,7 +57,8 @@ def check_sizes(config: RunConfig, drawings: Sequence[Drawing], tokenizer: Token
     Raises:
       UserError: a data set's sequences, or the evaluation's prompts, do not fit.
     """
-    next(make_iterator(config.mixture, drawings, tokenizer, config.seed, "train"))
+    all_at_once = dataclasses.replace(config.mixture, schedule="accumulate")
+    next(make_iterator(all_at_once, drawings, tokenizer, config.seed, "train"))
     check_limits(config.evaluation, drawings, tokenizer, "test")
 
 
@@ -61,6 +74,12 @@ def check_decoder(asked: DecoderConfig, found: DecoderConfig, name: str) -> None
         raise UserError(f"The config's decoder is not that of {name}, where {'; '.join(wrong)}.")
 
 
+def _hold(rules: Rules) -> None:
+    for good, message in rules:
+        if not good:
+            raise UserError(message)
+
+
 def _intervals(config: RunConfig) -> Rules:
     yield config.dtype in ("float32", "bfloat16"), "dtype must be float32 or bfloat16."
     for where, holder in (("", config), ("vision_training.", config.vision_training)):
@@ -73,12 +92,31 @@ def _intervals(config: RunConfig) -> Rules:
 
 
 def _vision(config: RunConfig) -> Rules:
-    vision, training = config.vision, config.vision_training
-    size = vision.image_size
+    training = config.vision_training
+    yield from (
+        _vit(config.vision) if isinstance(config.vision, ViTConfig) else _nfnet(config.vision)
+    )
+    yield training.batch >= 2, f"vision_training.batch must be at least 2, not {training.batch}."
+    yield (
+        training.warmup_steps < training.steps,
+        f"vision_training.warmup_steps is {training.warmup_steps} of {training.steps} steps: "
+        "lower it, or raise vision_training.steps.",
+    )
+
+
+def _drawable(config: RunConfig) -> Rules:
+    size = config.vision.image_size
     yield (
         size == SIZE,
         f"vision.image_size is {size}, but the drawings have {SIZE} pixels: set it to {SIZE}.",
     )
+    yield (
+        isinstance(config.vision, VisionConfig),
+        "vision is a ViT, but an NFNet is what is pretrained on the drawings: give one's fields.",
+    )
+
+
+def _nfnet(vision: VisionConfig) -> Rules:
     for name, others in (("stem", ("stem_strides",)), ("widths", ("depths", "strides"))):
         for other in others:
             lengths = [len(getattr(vision, field)) for field in (name, other)]
@@ -87,11 +125,24 @@ def _vision(config: RunConfig) -> Rules:
                 f"vision.{name} has {lengths[0]} entries and vision.{other} {lengths[1]}: "
                 "give as many.",
             )
-    yield training.batch >= 2, f"vision_training.batch must be at least 2, not {training.batch}."
+
+
+def _vit(vision: ViTConfig) -> Rules:
+    side, patch, width, heads = (
+        vision.image_size,
+        vision.patch_size,
+        vision.width,
+        vision.num_heads,
+    )
     yield (
-        training.warmup_steps < training.steps,
-        f"vision_training.warmup_steps is {training.warmup_steps} of {training.steps} steps: "
-        "lower it, or raise vision_training.steps.",
+        side % patch == 0,
+        f"vision.image_size is {side}, which patches of {patch} pixels do not fill: make it a "
+        "multiple of vision.patch_size.",
+    )
+    yield (
+        width % heads == 0,
+        f"vision.width is {width}, which {heads} heads cannot share: make it a multiple of "
+        "vision.num_heads.",
     )
 
 
@@ -103,6 +154,13 @@ def _bridge(config: RunConfig) -> Rules:
         "there would be no cross-attention.",
     )
     yield 1 <= every <= layers, f"xattn.every must be from 1 to {layers} layers, not {every}."
+    vision, width = config.vision, config.resampler.width
+    channels = vision.width if isinstance(vision, ViTConfig) else vision.features
+    yield (
+        config.resampler.project or channels == width,
+        f"resampler.width is {width} and the vision encoder's features have {channels} channels: "
+        "set resampler.project.",
+    )
 
 
 def _mixture(config: RunConfig) -> Rules:
@@ -119,9 +177,9 @@ def _mixture(config: RunConfig) -> Rules:
             f"{where}.batch_size is {dataset.batch_size}, which mesh.data={config.mesh.data} "
             "devices cannot share: make it a multiple.",
         )
-        most = config.resampler.max_frames
+        most = config.resampler.max_frames  # 0 where frames are not told apart
         yield (
-            dataset.frames <= most,
+            dataset.frames <= max(most, 1),
             f"{where}.frames is {dataset.frames}, but resampler.max_frames is {most}: raise that.",
         )
         yield (

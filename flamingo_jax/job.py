@@ -18,7 +18,7 @@ from flax import traverse_util
 from flamingo_jax import config as configuration
 from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.checkpoints.store import load_tree, save_tree
-from flamingo_jax.checks import check_config, check_decoder, check_sizes
+from flamingo_jax.checks import check_config, check_decoder, check_drawable, check_sizes
 from flamingo_jax.config import RunConfig
 from flamingo_jax.data.drawings import Drawing, load_drawings
 from flamingo_jax.data.mixture import make_iterator
@@ -53,6 +53,7 @@ def run(config: RunConfig, folder: Path) -> None:
       Interrupted: SIGINT or SIGTERM came; what was done is saved.
     """
     check_config(config, len(jax.devices()))
+    check_drawable(config)
     claim(config, folder)
     clock = folder / "stages.json"
     with timed(clock, "data"):

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from flamingo_jax.checks import check_config, check_decoder
+from flamingo_jax.checks import check_config, check_decoder, check_drawable
 from flamingo_jax.config import RunConfig
 from flamingo_jax.data.mixture import MixtureConfig
 from flamingo_jax.errors import UserError
+from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.parallel.mesh import MeshConfig
 from tests.tiny_job import CONFIG, DECODER
 
@@ -26,8 +27,19 @@ def with_dataset(**fields: Any) -> RunConfig:
     return dataclasses.replace(CONFIG, mixture=MixtureConfig((first, VIDEO)))
 
 
-def test_a_good_config_passes() -> None:
-    check_config(CONFIG, 1)
+def with_vit(**fields: Any) -> RunConfig:
+    vision = ViTConfig(64, 8, 16, 1, 2, 32)
+    return dataclasses.replace(CONFIG, vision=dataclasses.replace(vision, **fields))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, with_vit(), changed("vision", image_size=320), changed("resampler", max_frames=0)],
+)
+def test_a_good_config_passes(config: RunConfig) -> None:
+    if config.resampler.max_frames == 0:
+        config = dataclasses.replace(config, mixture=MixtureConfig((EPISODES,)))
+    check_config(config, 1)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +53,9 @@ def test_a_good_config_passes() -> None:
         (changed("vision_training", log_every=0), r"vision_training\.log_every must be at least 1"),
         (changed("vision_training", batch=1), r"vision_training\.batch must be at least 2, not 1"),
         (changed("vision_training", warmup_steps=5), r"warmup_steps is 5 of 5 steps"),
-        (changed("vision", image_size=63), r"image_size is 63, but the drawings have 64 .* to 64"),
+        (with_vit(image_size=30), r"image_size is 30, which patches of 8 pixels do not fill"),
+        (with_vit(num_heads=3), r"vision\.width is 16, which 3 heads cannot share"),
+        (changed("resampler", project=False), r"width is 16 and .* features have 8 channels: set"),
         (changed("vision", depths=(1, 2)), r"vision\.widths has 1 entries and vision\.depths 2"),
         (changed("vision", stem=(4, 8)), r"vision\.stem has 2 entries and vision\.stem_strides 1"),
         (changed("xattn", first=3), r"xattn\.first is 3, but the decoder's layers are 0 to 2"),
@@ -69,6 +83,22 @@ def test_a_good_config_passes() -> None:
 def test_a_wrong_number_is_named(config: RunConfig, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         check_config(config, 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (changed("vision", image_size=63), r"image_size is 63, but the drawings have 64 .* to 64"),
+        (with_vit(), "vision is a ViT, but an NFNet is what is pretrained on the drawings"),
+        (with_dataset(kind="interleaved"), "Data set episodes: the drawings make no pages"),
+    ],
+)
+def test_what_the_drawings_cannot_give_is_named(config: RunConfig, message: str) -> None:
+    check_drawable(CONFIG)
+    check_config(config, 1)
+    with pytest.raises(UserError, match=message) as caught:
+        check_drawable(config)
     assert "\n" not in str(caught.value)
 
 

@@ -120,6 +120,20 @@ class RoundRobin:
             stream.set_state(state["streams"][name])
 
 
+def check_kinds(config: MixtureConfig) -> None:
+    """Looks for data sets that cannot be made of drawings.
+
+    Raises:
+      UserError: there is one; the message names it.
+    """
+    for dataset in config.datasets:
+        if dataset.kind == "interleaved":
+            raise UserError(
+                f"Data set {dataset.name}: the drawings make no pages of interleaved text and "
+                "images, only episodes, pairs and video."
+            )
+
+
 def make_iterator(
     config: MixtureConfig,
     drawings: Sequence[Drawing],
@@ -130,15 +144,10 @@ def make_iterator(
     """Batches of the drawings of one split.
 
     Raises:
-      UserError: drawings make no data set of this kind, or, when a sequence is drawn, it does not
-        fit its data set's sizes.
+      UserError: as `check_kinds`; or, when a sequence is drawn, it does not fit its data set's
+        sizes.
     """
-    for dataset in config.datasets:
-        if dataset.kind == "interleaved":
-            raise UserError(
-                f"Data set {dataset.name}: the drawings make no pages of interleaved text and "
-                "images, only episodes, pairs and video."
-            )
+    check_kinds(config)
     pool = Pool(drawings, split)
 
     def stream(dataset: DatasetConfig) -> Any:
