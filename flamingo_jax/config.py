@@ -98,15 +98,26 @@ def load(path: Path) -> RunConfig:
       UserError: no such file, or not a config of this version.
     """
     try:
+        return resolve(read_json(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The fields of a file that holds some.
+
+    Raises:
+      UserError: no such file, or not JSON.
+    """
+    try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): is {path.parent} the work directory of a run?"
         ) from error
-    try:
-        return resolve(values)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} cannot be read: it holds no fields.")
+    return values
 
 
 def check_field(name: str) -> None:

@@ -209,6 +209,8 @@ class Flamingo:
 
     def attention(self, prompt: str, images: Sequence[Media]) -> Maps:
         """Where each token of one prompt looks, by cross-attention layer."""
+        if self.config.resampler.kind != "perceiver":
+            raise UserError("Attention maps follow a Perceiver Resampler; this model has none.")
         read = self._read([prompt], [images])
         check_lengths(read, [0], self.text.max_tokens)
         tokens, media = read[0].tokens, read[0].media
