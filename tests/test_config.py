@@ -35,7 +35,7 @@ def test_recipes_resolve_and_survive_the_disk(path: Path, tmp_path: Path) -> Non
     config = configuration.resolve(recipe(path))
     configuration.save(config, tmp_path / "config.json")
     assert configuration.load(tmp_path / "config.json") == config
-    assert config.model.decoder.num_layers == 30
+    assert config.model.vision == config.vision
 
 
 def test_a_misspelt_field_names_the_nearest() -> None:

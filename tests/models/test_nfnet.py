@@ -60,7 +60,7 @@ def test_the_family_has_the_published_parameters(variant: int, millions: float):
 
 
 def test_f6_without_its_classifier_to_the_parameter():
-    """Flamingo's 435 M (arXiv:2204.14198, table 5)."""
+    """Flamingo's 435 M (arXiv:2204.14198, appendix)."""
     assert parameters(VisionConfig.nfnet_f(6)) == 435_286_116
 
 
