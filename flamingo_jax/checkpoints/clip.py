@@ -196,26 +196,41 @@ def _read_file(path: Path, activation: Activation) -> tuple[ViTConfig, Tree]:
     tower = {name: one for name, one in tensors.items() if name.startswith("visual.")}
     source = Source(tower or tensors, path)
     prefix = "visual." if tower else ""
-    config = _config_of_shapes(source, prefix, activation)
+    config = config_of_shapes(source, prefix, activation, OPEN_CLIP)
     tree = read_tower(source, prefix, config, OPEN_CLIP)
     source.check_all_taken([re.escape(f"{prefix}proj")])
     return config, tree
 
 
-def _config_of_shapes(source: Source, prefix: str, activation: Activation) -> ViTConfig:
-    layers = f"{prefix}{OPEN_CLIP.layers}."
+def config_of_shapes(
+    source: Source, prefix: str, activation: Activation, names: Names, heads: int | None = None
+) -> ViTConfig:
+    """A tower's config where nothing but its tensors tells it.
+
+    Args:
+      source: the tensors.
+      prefix: of the tower's.
+      activation: of its feed-forwards.
+      names: of its parts.
+      heads: how many; None for what is usual for its width.
+
+    Raises:
+      UserError: they are no vision tower's of CLIP.
+    """
+    layers = f"{prefix}{names.layers}."
     places = {
-        int(number)
+        number
         for name in source.names()
         if (number := name.removeprefix(layers).split(".")[0]).isdecimal()
     }
-    names = [f"{prefix}{name}" for name in (OPEN_CLIP.first, OPEN_CLIP.patch, OPEN_CLIP.position)]
-    names.append(f"{layers}0.{OPEN_CLIP.up}.weight")
-    shapes = [source.take(name).shape for name in names]
+    telling = [f"{prefix}{name}" for name in (names.first, names.patch, names.position)]
+    telling.append(f"{layers}0.{names.up}.weight")
+    shapes = [source.take(name).shape for name in telling]
     match shapes:
         case [(width,), (_, _, patch, _), (positions, _), (hidden, _)]:
-            grid, head_dim = math.isqrt(max(0, positions - 1)), HEAD_DIMS.get(width, 64)
-            if grid and grid**2 == positions - 1 and width % head_dim == 0:
+            grid = math.isqrt(max(0, positions - 1))
+            head_dim = width // heads if heads else HEAD_DIMS.get(width, 64)
+            if grid and grid**2 == positions - 1 and head_dim and width % head_dim == 0:
                 return ViTConfig(
                     image_size=grid * patch,
                     patch_size=patch,
@@ -226,6 +241,6 @@ def _config_of_shapes(source: Source, prefix: str, activation: Activation) -> Vi
                     activation=activation,
                 )
     raise UserError(
-        f"{source.where} holds no vision Transformer of CLIP: its {', '.join(names)} have the "
+        f"{source.where} holds no vision Transformer of CLIP: its {', '.join(telling)} have the "
         f"shapes {', '.join(str(list(shape)) for shape in shapes)}."
     )
