@@ -260,7 +260,8 @@ class Vocabulary(nn.Module):
         if (self.config.embedding_width or self.config.width) != self.config.width:
             x = self.project_in(x)
         if self.config.positions == "learned":
-            x += jnp.take(self.position.astype(self.dtype), positions_BxT, axis=0)
+            # Padding may stand beyond the last position, and NaN there would spread.
+            x += jnp.take(self.position.astype(self.dtype), positions_BxT, axis=0, mode="clip")
         return x
 
     def logits(self, x_BxTxD: Array) -> Array:
