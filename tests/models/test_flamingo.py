@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, stack_layers
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, gates, stack_layers
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 
@@ -111,3 +112,82 @@ def test_stack_layers_gives_the_frozen_tree():
     stacked = stack_layers([layer] * 6, tiny_config(0.0))
     for part, tree in stacked.items():
         chex.assert_trees_all_equal_shapes(tree, variables["frozen"]["language"][part])
+
+
+@pytest.mark.parametrize("conditioning", ["gated_xattn_dense", "vanilla_xattn", "grafting"])
+def test_images_after_a_token_never_change_its_logits(conditioning):
+    config = tiny_config(0.7)
+    xattn = dataclasses.replace(config.xattn, conditioning=conditioning)
+    model = FlamingoModel(dataclasses.replace(config, xattn=xattn))
+    _, _, tokens, features, index = build(0.7)
+    variables = jax.jit(model.init)(jax.random.key(0), tokens, features, index)
+    apply = jax.jit(model.apply)
+    base = apply(variables, tokens, features, index)
+    changed = (base != apply(variables, tokens, features.at[:, 1].add(1.0), index)).any(-1)
+    np.testing.assert_array_equal(changed, np.cumsum(index == 2, axis=1) > 0)
+
+
+def test_media_in_another_order_are_the_same_media():
+    """Two images swapped, and the numbers that tokens see them by: nothing else changes."""
+    apply, variables, tokens, features, index = build(0.7)
+    swapped = features[:, jnp.array([1, 0, 2])]
+    number = jnp.array([0, 2, 1, 3])[index]
+    np.testing.assert_allclose(
+        apply(variables, tokens, swapped, number),
+        apply(variables, tokens, features, index),
+        atol=1e-5,
+    )
+
+
+def test_grafts_come_after_the_whole_language_model():
+    """The language model's own hidden states do not change: gates or not, images or not."""
+    config = dataclasses.replace(
+        tiny_config(0.7), xattn=dataclasses.replace(tiny_config(0.7).xattn, conditioning="grafting")
+    )
+    model = FlamingoModel(config)
+    _, plain, tokens, features, index = build(0.7)
+    variables = jax.jit(model.init)(jax.random.key(0), tokens, features, index)
+    assert set(variables["params"]["language"]) == {"grafts"}
+    bridges = variables["params"]["language"]["grafts"]["xattn"]["alpha_xattn"]
+    chex.assert_shape(bridges, (config.num_bridges,))
+    frozen = plain["frozen"]
+    alone = jax.jit(model.apply)({"params": {}, "frozen": frozen}, tokens)
+    expected = jax.jit(FlamingoModel(tiny_config(0.7)).apply)(
+        {"params": {}, "frozen": frozen}, tokens
+    )
+    np.testing.assert_array_equal(alone, expected)
+
+
+def test_a_trained_language_model_is_the_same_in_the_other_collection():
+    apply, variables, tokens, features, index = build(0.7)
+    model = FlamingoModel(dataclasses.replace(tiny_config(0.7), language="fine_tuned"))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens, features, index)
+    assert set(shapes) == {"params"}
+    params = {
+        **traverse_util.flatten_dict(variables["params"]),
+        **traverse_util.flatten_dict(variables["frozen"]),
+    }
+    params = traverse_util.unflatten_dict(params)
+    chex.assert_trees_all_equal_shapes(params, shapes["params"])
+    np.testing.assert_allclose(
+        jax.jit(model.apply)({"params": params}, tokens, features, index),
+        apply(variables, tokens, features, index),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_gates_are_told_by_language_layer(every):
+    for gating in (True, False):
+        config = tiny_config(0.5, 1, every, 6)
+        config = dataclasses.replace(
+            config, xattn=dataclasses.replace(config.xattn, gating=gating, vector_gates=gating)
+        )
+        _, _, tokens, features, index = build(0.7)
+        init = functools.partial(FlamingoModel(config).init, jax.random.key(0))
+        shapes = jax.eval_shape(init, tokens, features, index)["params"]
+        params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.25, np.float32), shapes)
+        found = gates(config, params)
+        assert found["layers"] == list(range(1, 6, every))
+        expected = [0.25] * config.num_bridges if gating else []
+        assert found["alpha_xattn"] == found["alpha_dense"] == expected

@@ -1,5 +1,7 @@
 """Perceiver Resampler: OpenFlamingo's form against a restatement in PyTorch, frames, shapes."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,10 +11,15 @@ import torch
 import torch.nn.functional as F
 
 from flamingo_jax.models.layers import widen
-from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
+from flamingo_jax.models.resampler import (
+    PerceiverAttention,
+    PerceiverResampler,
+    ResamplerConfig,
+)
 from tests.models.test_xattn import random_tree
 
 B, N, P, D = 2, 3, 6, 12
+NORM = ("scale", "bias")
 OPEN_FLAMINGO = ResamplerConfig(
     width=D,
     num_layers=2,
@@ -81,6 +88,57 @@ def test_frames_are_told_apart_by_the_time_embedding_only():
         forth = apply({"params": params}, features)
         back = apply({"params": params}, features[:, :, ::-1])
         assert np.allclose(forth, back, atol=1e-5) == same
+
+
+@pytest.mark.parametrize("kind", ["perceiver", "transformer", "mlp"])
+@pytest.mark.parametrize(("frames", "positions"), [(1, 3), (3, 5)])
+def test_latents_are_as_many_whatever_is_put_in_its_place(kind, frames, positions):
+    config = ResamplerConfig(D, 1, 4, 2, 5, kind=kind, max_frames=2)
+    features = jax.ShapeDtypeStruct((B, N, frames, positions, 7), jnp.float32)
+    media, variables = jax.eval_shape(
+        PerceiverResampler(config).init_with_output, jax.random.key(0), features
+    )
+    chex.assert_shape(media, (B, N, 4, D))
+    assert ("latents" in variables["params"]) == (kind != "mlp")
+
+
+def test_the_transformer_in_its_place_attends_to_all_rows_from_all():
+    """Its first layer is the perceiver's with features and latents both as the latents."""
+    config = dataclasses.replace(OPEN_FLAMINGO, kind="transformer", num_layers=1)
+    model, params, features = build(config, 1)
+    got = jax.jit(model.apply)({"params": params}, features)
+    flat = features.reshape(B * N, P, D)
+    rows = np.concatenate([flat, np.broadcast_to(params["latents"], (B * N, 4, D))], axis=1)
+    attention = PerceiverAttention(config).apply({"params": params["attention_0"]}, rows, None)
+    rows = rows + np.asarray(attention)
+    hidden = F.layer_norm(
+        torch.from_numpy(rows), (D,), *(torch.from_numpy(params["mlp_norm_0"][n]) for n in NORM)
+    )
+    mlp = jax.tree.map(torch.from_numpy, params["mlp_0"])
+    rows = rows + (F.gelu(hidden @ mlp["up"]["kernel"]) @ mlp["down"]["kernel"]).numpy()
+    ends = [torch.from_numpy(params["norm"][n]) for n in NORM]
+    expected = F.layer_norm(torch.from_numpy(rows[:, -4:]), (D,), *ends).unflatten(0, (B, N))
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_the_mlp_in_its_place_sees_each_feature_alone():
+    config = dataclasses.replace(OPEN_FLAMINGO, kind="mlp", num_latents=P)
+    model, params, features = build(config, 1)
+    apply = jax.jit(model.apply)
+    changed = features.copy()
+    changed[:, :, 0, 2] += 1
+    got = np.asarray(apply({"params": params}, features))
+    other = np.asarray(apply({"params": params}, changed))
+    different = (got != other).any((0, 1, 3))
+    np.testing.assert_array_equal(different, np.arange(P) == 2)
+
+
+def test_without_a_resampler_all_features_are_media():
+    model = PerceiverResampler(dataclasses.replace(OPEN_FLAMINGO, kind="none"))
+    features = np.random.default_rng(0).normal(size=(B, N, 2, P, D)).astype(np.float32)
+    media, variables = model.init_with_output(jax.random.key(0), features)
+    assert not variables
+    np.testing.assert_array_equal(media, features.reshape(B, N, 2 * P, D))
 
 
 def test_widen_is_a_matrix_product_in_value_and_gradients():

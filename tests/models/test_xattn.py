@@ -120,3 +120,48 @@ def test_relative_outputs_follow_the_size_of_the_hidden_state():
 def test_no_gradient_flows_through_the_size():
     x = jnp.arange(6.0).reshape(1, 2, 3) - 2
     np.testing.assert_array_equal(jax.grad(lambda x: size(x).sum())(x), 0)
+
+
+def test_without_gates_all_is_added():
+    """Gates of infinity are open: tanh is 1."""
+    layer, params, x, media, mask = build(OPEN_FLAMINGO)
+    open_wide = {**params, "alpha_xattn": jnp.float32(50), "alpha_dense": jnp.float32(50)}
+    free = GatedCrossAttentionDense(dataclasses.replace(OPEN_FLAMINGO, gating=False))
+    kept = {name: tree for name, tree in params.items() if not name.startswith("alpha")}
+    shapes = jax.eval_shape(free.init, jax.random.key(0), x, media, mask)["params"]
+    chex.assert_trees_all_equal_shapes(shapes, kept)
+    expected = jax.jit(layer.apply)({"params": open_wide}, x, media, mask)
+    got = jax.jit(free.apply)({"params": kept}, x, media, mask)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_vanilla_cross_attention_has_neither_gates_nor_feed_forward():
+    layer, params, x, media, mask = build(OPEN_FLAMINGO)
+    vanilla = GatedCrossAttentionDense(
+        dataclasses.replace(OPEN_FLAMINGO, conditioning="vanilla_xattn")
+    )
+    kept = {"attention": params["attention"]}
+    shapes = jax.eval_shape(vanilla.init, jax.random.key(0), x, media, mask)["params"]
+    chex.assert_trees_all_equal_shapes(shapes, kept)
+    attended = {**params, "alpha_xattn": jnp.float32(50), "alpha_dense": jnp.float32(0)}
+    expected = jax.jit(layer.apply)({"params": attended}, x, media, mask)
+    got = jax.jit(vanilla.apply)({"params": kept}, x, media, mask)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_gates_of_equal_channels_are_one_gate():
+    layer, params, x, media, mask = build(OPEN_FLAMINGO)
+    many = GatedCrossAttentionDense(dataclasses.replace(OPEN_FLAMINGO, vector_gates=True))
+    wide = {n: np.full(D, params[n]) if n.startswith("alpha") else params[n] for n in params}
+    got = jax.jit(many.apply)({"params": wide}, x, media, mask)
+    expected = jax.jit(layer.apply)({"params": params}, x, media, mask)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("sees", ["last", "all"])
+def test_media_that_a_token_sees(sees):
+    index = np.array([[0, 1, 2, 3], [0, 0, 2, 2]])
+    got = media_mask(index, 3, sees)
+    for b, t, n in np.ndindex(2, 4, 3):
+        seen = n + 1 == index[b, t] if sees == "last" else n + 1 <= index[b, t]
+        assert got[b, t, n] == seen
