@@ -5,8 +5,8 @@
 Language model 7.1 B, gated cross-attention 1.6 B; in all 9.36 B, of which the paper's 9.3 B is the
 sum of the rounded parts. The paper's table gives this size 40 language layers, which contradicts
 the counts beside it: at width 4096 they would have 8.9 B parameters, and the ten cross-attention
-layers before every fourth of them 2.0 B. The 7.1 B model of Gopher (arXiv:2112.11446, table 1), whose
-shapes Chinchilla's family follows, has 32 layers of this width, and these give both counts.
+layers before every fourth of them 2.0 B. The 7.1 B model of Gopher (arXiv:2112.11446, table 1),
+whose shapes Chinchilla's family follows, has 32 layers of this width, and these give both counts.
 """
 
 import ml_collections

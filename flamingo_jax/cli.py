@@ -70,17 +70,24 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(arguments)
     except flags.Error as error:
-        _leave(str(error).splitlines()[0], 1)
+        first, *more = str(error).splitlines()
+        # What a config file raises comes with its traceback, whose last line says what it was.
+        _leave(" ".join([first, *more[-1:]]), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(arguments, error), 1)
     if "config" in flags.FLAGS:
         from ml_collections import config_flags
 
         # ml_collections says so only when a field is asked for.
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
+        path = _file(config_flags.get_config_filename(flags.FLAGS["config"]))
         if not Path(path).is_file():
             _leave(_no_config_file(path), 1)
     return rest
+
+
+def _file(config: str) -> str:
+    """The path of `PATH:NAME`, where NAME is for the config file itself."""
+    return config.split(":", 1)[0]
 
 
 def _no_config_file(path: str) -> str:
@@ -90,10 +97,12 @@ def _no_config_file(path: str) -> str:
 def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
     from flamingo_jax import config
 
+    if isinstance(error, UserError):
+        return str(error)
     options = [argument.lstrip("-").split("=") for argument in arguments[1:]]
     for name, *value in options:
-        if name == "config" and value and not Path(value[0]).is_file():
-            return _no_config_file(value[0])
+        if name == "config" and value and not Path(_file(value[0])).is_file():
+            return _no_config_file(_file(value[0]))
     for name, *_ in options:
         if name.startswith("config."):
             try:

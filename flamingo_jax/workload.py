@@ -78,7 +78,12 @@ class BenchmarkConfig:
     def model(self) -> FlamingoConfig:
         """The model that these fields describe."""
         return FlamingoConfig(
-            self.decoder, self.resampler, self.xattn, self.vision, self.dtype, self.unroll
+            self.decoder,
+            self.resampler,
+            self.xattn,
+            self.vision,
+            dtype=self.dtype,
+            unroll=self.unroll,
         )
 
 

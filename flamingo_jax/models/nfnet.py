@@ -4,10 +4,15 @@ Brock et al., "High-Performance Large-Scale Image Recognition Without Normalizat
 (arXiv:2102.06171), and "Characterizing signal propagation to close the performance gap in
 unnormalized ResNets" (arXiv:2101.08692), whose equations are named below.
 
-Axes: M images, H and W pixels, P grid positions, C feature channels.
+A deep network has hundreds of layers of a few shapes: what they compute are jitted functions,
+traced once for each shape.
+
+Axes: M images, H and W pixels, P grid positions, C feature channels, h and w of a kernel with I
+channels in and O out.
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -73,6 +78,7 @@ class VisionConfig:
         )
 
 
+@jax.jit
 def activation(x: Array) -> Array:
     """GELU scaled to preserve the variance of a standard normal input."""
     return nn.gelu(x) * _GAIN
@@ -109,6 +115,15 @@ def conv(x_MxHxWxI: Array, kernel_hxwxIxO: Array, stride: int = 1, groups: int =
     )
 
 
+@functools.partial(jax.jit, static_argnames=("stride", "groups"))
+def scaled_conv(
+    x_MxHxWxI: Array, kernel_hxwxIxO: Array, gain: Array, bias: Array, stride: int, groups: int
+) -> Array:
+    """Convolution with the standardised kernel, in the type of `x`."""
+    weights = standardise(kernel_hxwxIxO, gain).astype(x_MxHxWxI.dtype)
+    return conv(x_MxHxWxI, weights, stride, groups) + bias.astype(x_MxHxWxI.dtype)
+
+
 class ScaledWSConv(nn.Module):
     """Convolution with a standardised kernel, a gain and a bias for each output channel."""
 
@@ -124,10 +139,7 @@ class ScaledWSConv(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         gain = self.param("gain", nn.initializers.ones, (self.channels,))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        weights = standardise(kernel, gain).astype(self.dtype)
-        return conv(x.astype(self.dtype), weights, self.stride, self.groups) + bias.astype(
-            self.dtype
-        )
+        return scaled_conv(x.astype(self.dtype), kernel, gain, bias, self.stride, self.groups)
 
 
 class SqueezeExcite(nn.Module):

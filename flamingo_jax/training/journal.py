@@ -12,10 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboardX.summary import scalar
-
 from flamingo_jax.checkpoints.files import replaced
 
 
@@ -59,20 +55,26 @@ class _Board:
     """TensorBoard's events, written at once.
 
     tensorboardX's own writer hands them to a thread; when that dies of a full disk, the training
-    waits for it for ever.
+    waits for it for ever. It is imported only here: it imports PyTorch, where that is installed.
     """
 
     def __init__(self, folder: Path, purge_step: int) -> None:
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto import event_pb2
+
+        events: Any = event_pb2  # its classes are made at run time
         folder.mkdir(exist_ok=True)
-        self._file = EventsWriter(str(folder / "events"))
+        self._file = event_file_writer.EventsWriter(str(folder / "events"))
+        self._event, self._scalar = events.Event, summary.scalar
         # As SummaryWriter does: events of these steps in files before this one are not shown.
-        self._file.write_event(Event(step=purge_step, file_version="brain.Event:2"))
-        restart = SessionLog(status=SessionLog.START)
-        self._file.write_event(Event(step=purge_step, session_log=restart))
+        self._file.write_event(self._event(step=purge_step, file_version="brain.Event:2"))
+        restart = events.SessionLog(status=events.SessionLog.START)
+        self._file.write_event(self._event(step=purge_step, session_log=restart))
 
     def write(self, step: int, row: Mapping[str, Any]) -> None:
         for tag, value in _scalars(row):
-            event = Event(wall_time=time.time(), step=step, summary=scalar(tag, value))
+            value_of_tag = self._scalar(tag, value)
+            event = self._event(wall_time=time.time(), step=step, summary=value_of_tag)
             self._file.write_event(event)
         self._file.flush()
 
