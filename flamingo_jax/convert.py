@@ -40,6 +40,7 @@ def main(command: str) -> None:
     """Converts, and says where to."""
     from flamingo_jax import runs
     from flamingo_jax.checkpoints import converted, flamingo_mini, idefics, openflamingo
+    from flamingo_jax.checkpoints.published import with_ids
 
     output = Path(_OUTPUT.value)
     if command == "export":
@@ -55,10 +56,13 @@ def main(command: str) -> None:
         )
         converted.save(published, output, _DTYPE.value)
     elif command == "idefics":
-        converted.save(idefics.read(_path("source")), output, _DTYPE.value)
+        found = with_ids(idefics.read(_path("source")), _MEDIA_ID.value, _EOC_ID.value)
+        converted.save(found, output, _DTYPE.value)
     else:
         vision = Path(_VISION.value) if _VISION.value else None
-        converted.save(flamingo_mini.read(_path("source"), vision), output, _DTYPE.value)
+        found = flamingo_mini.read(_path("source"), vision)
+        found = with_ids(found, _MEDIA_ID.value, _EOC_ID.value)
+        converted.save(found, output, _DTYPE.value)
     print(f"Written: {output}. Load it with flamingo_jax.load({str(output)!r}).")
 
 

@@ -10,14 +10,13 @@ the text after it; here text sees the last image before it, unless a mask says o
 
 from pathlib import Path
 
-import tokenizers
-
 from flamingo_jax.checkpoints.clip import HUGGING_FACE, read_tower, with_colours
 from flamingo_jax.checkpoints.languages import Language, read_tensors
 from flamingo_jax.checkpoints.layers import Tree, language_variables, take_linear, take_norm
 from flamingo_jax.checkpoints.options import Options
 from flamingo_jax.checkpoints.published import Published
 from flamingo_jax.checkpoints.tensors import Source, Tensor, concatenated, open_tensors
+from flamingo_jax.checkpoints.tokenizer_files import read_tokenizer
 from flamingo_jax.data.tokenizer import TextConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.decoder import DecoderConfig
@@ -78,7 +77,7 @@ def read(source: Path) -> Published:
     options = Options({**DEFAULTS, **{k: v for k, v in given.items() if v is not None}}, path)
     options.only("model_type", "idefics")
     vision = _vision_config(options.part("vision_config"), source / "preprocessor_config.json")
-    text, tokenizer = _text(options, source / "tokenizer.json")
+    text, tokenizer = _text(options, source)
 
     tensors = open_tensors(source)
     language = _language(options, {n: t for n, t in tensors.items() if n.startswith(_LANGUAGE)})
@@ -268,7 +267,7 @@ def _perceiver(source: Source, name: str, config: ResamplerConfig) -> Tree:
     return tree
 
 
-def _text(options: Options, path: Path) -> tuple[TextConfig, str | None]:
+def _text(options: Options, source: Path) -> tuple[TextConfig, str | None]:
     """What shows images and ends texts by the tokenizer, or without one by the tokens' order.
 
     Llama's tokens are followed by the one around images and the image, in instructed models then
@@ -277,11 +276,13 @@ def _text(options: Options, path: Path) -> tuple[TextConfig, str | None]:
     first, added = options.count("vocab_size"), _added(options)
     image = first + 1 if added > 1 else first
     ended, tokenizer = first + 2 if added > 2 else None, None
-    if path.exists():
-        tokenizer, words = _read_tokenizer(path)
+    if (found := read_tokenizer(source)) is not None:
+        words, tokenizer = found.tokenizer, found.tokenizer.to_str()
         image, ended = words.token_to_id(IMAGE), words.token_to_id(END_OF_UTTERANCE)
         if image is None or words.token_to_id(AROUND_IMAGE) is None:
-            raise UserError(f"{path} lacks {IMAGE} or {AROUND_IMAGE}: is it IDEFICS's tokenizer?")
+            raise UserError(
+                f"The tokenizer of {source} lacks {IMAGE} or {AROUND_IMAGE}: is it IDEFICS's?"
+            )
     text = TextConfig(
         image_id=image,
         eoc_id=_token(options, "eos_token_id") if ended is None else ended,
@@ -300,11 +301,3 @@ def _token(options: Options, name: str) -> int:
     token = options.token(name)
     assert token is not None  # it has a default
     return token
-
-
-def _read_tokenizer(path: Path) -> tuple[str, tokenizers.Tokenizer]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        return text, tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # tokenizers raises bare Exception
-        raise UserError(f"{path} cannot be read as a tokenizer: {error}") from error

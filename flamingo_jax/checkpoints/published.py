@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 from flamingo_jax.data.tokenizer import TextConfig
+from flamingo_jax.errors import UserError
 from flamingo_jax.models.flamingo import FlamingoConfig
 
 
@@ -28,3 +29,25 @@ class Published:
     variables: dict[str, Any]
     text: TextConfig
     tokenizer: str | None
+
+
+def with_ids(
+    published: Published, media_token_id: int | None, eoc_token_id: int | None
+) -> Published:
+    """The model with the ids that a user gave in place of those that its source has.
+
+    Args:
+      published: the model.
+      media_token_id: stands where a medium is shown; None leaves it.
+      eoc_token_id: ends the text of a medium; None leaves it.
+
+    Raises:
+      UserError: the model has no such token.
+    """
+    size = published.config.decoder.vocab_size
+    given = {"image_id": media_token_id, "eoc_id": eoc_token_id}
+    asked = {name: token for name, token in given.items() if token is not None}
+    for token in asked.values():
+        if not 0 <= token < size:
+            raise UserError(f"The model has {size} tokens, but none with the id {token}.")
+    return dataclasses.replace(published, text=dataclasses.replace(published.text, **asked))

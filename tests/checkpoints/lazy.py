@@ -1,26 +1,20 @@
-"""Trees of unread tensors read at once, and the handle of what a reader gives."""
+"""The handle of what a reader of published checkpoints gives, without a file in between."""
 
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flamingo_jax.checkpoints.published import Published
-from flamingo_jax.checkpoints.tensors import Stacked, Tensor
 from flamingo_jax.inference.handle import Flamingo
 from flamingo_jax.models.flamingo import FlamingoModel
-
-
-def materialise(tree: Any) -> Any:
-    """The tree with an array for each tensor."""
-    return jax.tree.map(_read, tree)
+from tests.checkpoints.originals import materialised
 
 
 def handle(published: Published) -> Flamingo:
     """The model in memory, without a tokenizer, after its tree was found to be the model's own."""
-    variables = materialise(published.variables)
+    variables = materialised(published.variables)
     chex.assert_trees_all_equal_shapes(variables, _shapes(published))
     return Flamingo.from_variables(published.config, variables, published.text)
 
@@ -34,14 +28,3 @@ def _shapes(published: Published) -> Any:
         return model.init(jax.random.key(0), tokens, images, tokens, method="from_pixels")
 
     return jax.eval_shape(init)
-
-
-def _read(leaf: Tensor | Stacked) -> np.ndarray:
-    if isinstance(leaf, Tensor):
-        array = leaf.read()
-        assert array.shape == leaf.shape
-        return array
-    array = np.empty(leaf.shape, leaf.dtype)
-    for index, tensor in leaf.slices():
-        array[index] = tensor.read()
-    return array

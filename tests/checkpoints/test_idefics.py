@@ -7,14 +7,14 @@ import shutil
 import numpy as np
 import pytest
 import tokenizers
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
 
 from flamingo_jax.checkpoints import idefics
 from flamingo_jax.errors import UserError
 from tests.checkpoints.lazy import handle
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-safetensors = pytest.importorskip("safetensors.numpy")
+from tests.checkpoints.originals import edit_config, shaken
 
 VOCAB, WIDTH, SIZE, B, PROMPT, N = 60, 24, 12, 3, 9, 2
 T = PROMPT + 32
@@ -41,11 +41,15 @@ CONFIGS = {
         "additional_vocab_size": 3,
         "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
     },
-    "no resampler": {"vision_config": {**VISION, "hidden_act": "quick_gelu"}},
+    "no resampler": {
+        "vision_config": {**VISION, "hidden_act": "quick_gelu"},
+        "num_hidden_layers": 2,
+    },
     "tied": {
         "use_resampler": True,
         "perceiver_config": {**PERCEIVER, "resampler_n_latents": 4},
-        "cross_layer_interval": 4,
+        "num_hidden_layers": 2,
+        "cross_layer_interval": 2,
         "additional_vocab_size": 2,
         "tie_word_embeddings": True,
         "rms_norm_eps": 1e-2,
@@ -70,11 +74,7 @@ def original(name: str) -> transformers.IdeficsForVisionText2Text:
             **CONFIGS[name],
         }
     )
-    model = transformers.IdeficsForVisionText2Text(config).eval()
-    with torch.no_grad():  # as initialised, norms and closed gates would test nothing
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return shaken(transformers.IdeficsForVisionText2Text(config))
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -88,8 +88,7 @@ def pair(request, tmp_path_factory):
 
 
 def expected(model, tokens, mask, attention_mask) -> np.ndarray:
-    with torch.no_grad():
-        return model(**torch_inputs(tokens, mask, attention_mask)).logits.numpy()
+    return model(**torch_inputs(tokens, mask, attention_mask)).logits.numpy()
 
 
 def torch_inputs(tokens, mask, attention_mask) -> dict[str, torch.Tensor]:
@@ -113,7 +112,7 @@ def test_logits_with_no_one_and_two_images_and_padding_on_either_side(pair):
     logits = expected(model, TOKENS, mask, attention_mask)
     assert found.shape == logits.shape
     real = attention_mask.astype(bool)
-    np.testing.assert_allclose(found[real], logits[real], atol=1e-5)
+    np.testing.assert_allclose(found[real], logits[real], atol=3e-5)
     assert np.abs(logits[real]).max() > 1
 
 
@@ -138,7 +137,7 @@ def test_logits_and_greedy_tokens_by_media_tokens(pair):
     np.testing.assert_array_equal(logits[:, PROMPT - 1 : -1].argmax(-1), generated)
     real = attention_mask.astype(bool)
     theirs = expected(model, tokens, mask, attention_mask)
-    np.testing.assert_allclose(logits[real], theirs[real], atol=1e-5)
+    np.testing.assert_allclose(logits[real], theirs[real], atol=3e-5)
 
 
 @pytest.fixture(scope="module")
@@ -154,17 +153,11 @@ def folder(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "source")
 
 
-def rewrite(folder, **changes) -> None:
-    """Options of config.json changed."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 def resave(folder, **changes) -> None:
     """Tensors changed, or with None deleted; `__` in their names stands for a point."""
     path = folder / "model.safetensors"
-    tensors = safetensors.load_file(path) | {k.replace("__", "."): v for k, v in changes.items()}
-    safetensors.save_file({k: v for k, v in tensors.items() if v is not None}, path)
+    tensors = load_file(path) | {k.replace("__", "."): v for k, v in changes.items()}
+    save_file({k: v for k, v in tensors.items() if v is not None}, path)
 
 
 def write_tokenizer(folder, *added: str) -> None:
@@ -183,7 +176,7 @@ def test_tokens_without_a_tokenizer(folder):
         "<fake_token_around_image>",
         "<end_of_utterance>",
     )
-    rewrite(folder, additional_vocab_size=2)
+    edit_config(folder, additional_vocab_size=2)
     rows = np.zeros((2, WIDTH), np.float32)
     resave(
         folder,
@@ -197,7 +190,7 @@ def test_tokens_without_a_tokenizer(folder):
 def test_the_tokenizer_travels_and_its_tokens_are_found(folder):
     write_tokenizer(folder, "<image>", "<fake_token_around_image>")
     read = idefics.read(folder)
-    assert read.tokenizer == (folder / "tokenizer.json").read_text()
+    assert json.loads(read.tokenizer) == json.loads((folder / "tokenizer.json").read_text())
     assert (read.text.image_id, read.text.eoc_id, read.text.eoc_token) == (4, 2, "</s>")
     assert (read.text.fit, read.text.max_tokens) == ("stretch", 2048)
     write_tokenizer(folder, "<image>", "<fake_token_around_image>", "<end_of_utterance>")
@@ -243,7 +236,7 @@ def test_defaults_are_those_of_the_published_config_classes(tmp_path):
 def test_folders_of_transformers_4_are_read(folder):
     """It writes no base of the rotation, or `rope_theta`, and constants beside the weights."""
     assert idefics.read(folder).config.decoder.rope_base == 500
-    rewrite(folder, rope_parameters=None)
+    edit_config(folder, rope_parameters=None)
     resave(
         folder,
         model__layers__0__self_attn__rotary_emb__inv_freq=np.ones(4, np.float32),
@@ -251,7 +244,7 @@ def test_folders_of_transformers_4_are_read(folder):
         model__vision_model__embeddings__position_ids=np.zeros((1, 10), np.int64),
     )
     assert idefics.read(folder).config.decoder.rope_base == 10_000
-    rewrite(folder, rope_theta=300.0)
+    edit_config(folder, rope_theta=300.0)
     assert idefics.read(folder).config.decoder.rope_base == 300
 
 
@@ -273,7 +266,7 @@ def test_folders_of_transformers_4_are_read(folder):
     ],
 )
 def test_options_that_cannot_be_used_are_named(folder, option, value, message):
-    rewrite(folder, **{option: value})
+    edit_config(folder, **{option: value})
     with pytest.raises(UserError, match=rf"config\.json: .*{message}"):
         idefics.read(folder)
 
@@ -306,7 +299,7 @@ def test_missing_wrong_and_unexpected_tensors_are_named(folder, name, array, mes
 
 def test_other_tokenizers_are_refused(folder):
     write_tokenizer(folder, "<image>")
-    with pytest.raises(UserError, match=r"tokenizer\.json lacks .*<fake_token_around_image>"):
+    with pytest.raises(UserError, match=r"tokenizer of .* lacks .*<fake_token_around_image>"):
         idefics.read(folder)
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(UserError, match=r"tokenizer\.json cannot be read as a tokenizer"):
