@@ -59,7 +59,6 @@ def mpt_config(options: Options) -> DecoderConfig:
         ("alibi", True, not old),
         ("alibi_bias_max", 8, 8),
         ("attn_type", "multihead_attention", "multihead_attention"),
-        ("attn_uses_sequence_id", False, False),
         ("prefix_lm", False, False),
         ("rope", False, False),
         ("sliding_window_size", -1, -1),

@@ -72,17 +72,18 @@ def _laid_out(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dt
 
 
 def concatenated(tensors: Iterable[Tensor], axis: int = 0) -> Tensor:
-    """One tensor of several of one type, joined along an axis when it is read."""
+    """One tensor of several, of a type that holds all theirs, joined along an axis when read."""
     tensors = tuple(tensors)
     name = " + ".join(tensor.name for tensor in tensors)
     first = tensors[0]
     lengths = list(first.shape)
     lengths[axis] = sum(tensor.shape[axis] for tensor in tensors)
-    shape, dtype = tuple(lengths), first.dtype
+    shape, dtype = tuple(lengths), np.result_type(*(tensor.dtype for tensor in tensors))
     return dataclasses.replace(
         first,
         name=name,
         shape=shape,
+        dtype=dtype,
         read=lambda: _laid_out(
             name, np.concatenate([t.read() for t in tensors], axis), shape, dtype
         ),
@@ -191,7 +192,7 @@ class Source:
         if left:
             more = f" and {len(left) - 3} more" if len(left) > 3 else ""
             raise UserError(
-                f"{self.where} has tensors that the model has no place for: "
+                f"{self._tensors[left[0]].where} has tensors that the model has no place for: "
                 f"{', '.join(map(repr, left[:3]))}{more}; is it of another family or size?"
             )
 

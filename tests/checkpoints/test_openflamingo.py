@@ -233,7 +233,7 @@ UNFIT = [
     (given("perceiver.media_time_embs", 3, 1, 16), "has 'perceiver.media_time_embs', embeddings"),
     (given("perceiver.extra", 3), "checkpoint.pt has tensors .* 'perceiver.extra'"),
     (given("something.else", 3), "checkpoint.pt has tensors .* 'something.else'"),
-    (given("lang_encoder.transformer.extra", 3), "language has tensors .* 'transformer.extra'"),
+    (given("lang_encoder.transformer.extra", 3), "checkpoint.pt has .* 'transformer.extra'"),
     (given(f"lang_encoder.{TABLE}", 43, 32), rf"'{TABLE}' of .*checkpoint.pt .* but \[43, 24\]"),
 ]
 

@@ -218,7 +218,7 @@ def test_another_shape() -> None:
 def test_what_no_one_took() -> None:
     tensors = source("a", "b", "c.position_ids", "d", "e", "f")
     tensors.take("b")
-    with pytest.raises(UserError, match=r"folder .* no place for: 'a', 'd', 'e' and 1 more;"):
+    with pytest.raises(UserError, match=r"file .* no place for: 'a', 'd', 'e' and 1 more;"):
         tensors.check_all_taken([r"c\..*"])
     with pytest.raises(UserError, match=r"'c\.position_ids'"):
         tensors.check_all_taken(["[adef]", "position_ids"])  # as a whole, not in part
