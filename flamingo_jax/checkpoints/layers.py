@@ -8,8 +8,9 @@ import math
 from typing import Any
 
 import jax
+import numpy as np
 
-from flamingo_jax.checkpoints.tensors import Source, Stacked, Tensor
+from flamingo_jax.checkpoints.tensors import Source, Stacked, Tensor, common_type
 from flamingo_jax.models.flamingo import FlamingoConfig
 
 Tree = dict[str, Any]
@@ -94,8 +95,24 @@ def take_norm(source: Source, name: str, width: int, bias: bool = True) -> Tree:
 
 
 def stacked(trees: list[Tree]) -> Tree:
-    """Trees of one structure as one, each leaf with a new leading axis."""
-    return jax.tree.map(lambda *parts: Stacked(parts), *trees)
+    """Trees of one structure as one, each leaf with a new leading axis.
+
+    Leaves of several types, of a checkpoint partly in half precision, become float32.
+    """
+
+    def stack(*parts: Tensor | Stacked) -> Stacked:
+        dtype = common_type(parts)
+        return Stacked(tuple(_cast(part, dtype) for part in parts))
+
+    return jax.tree.map(stack, *trees)
+
+
+def _cast(part: Tensor | Stacked, dtype: np.dtype) -> Tensor | Stacked:
+    if part.dtype == dtype:
+        return part
+    if isinstance(part, Stacked):
+        return Stacked(tuple(_cast(one, dtype) for one in part.parts))
+    return part.map(lambda array: array, part.shape, dtype)
 
 
 def language_variables(

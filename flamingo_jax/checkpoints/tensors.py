@@ -71,21 +71,27 @@ def _laid_out(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dt
     return np.asarray(array, dtype, order="C")
 
 
+def common_type(parts: "Iterable[Tensor | Stacked]") -> np.dtype:
+    """The type of some weights, or float32 where a checkpoint has them in several types."""
+    found = {part.dtype for part in parts}
+    return found.pop() if len(found) == 1 else np.dtype(np.float32)
+
+
 def concatenated(tensors: Iterable[Tensor], axis: int = 0) -> Tensor:
-    """One tensor of several, of a type that holds all theirs, joined along an axis when read."""
+    """One tensor of several, joined along an axis when it is read."""
     tensors = tuple(tensors)
     name = " + ".join(tensor.name for tensor in tensors)
     first = tensors[0]
     lengths = list(first.shape)
     lengths[axis] = sum(tensor.shape[axis] for tensor in tensors)
-    shape, dtype = tuple(lengths), np.result_type(*(tensor.dtype for tensor in tensors))
+    shape, dtype = tuple(lengths), common_type(tensors)
     return dataclasses.replace(
         first,
         name=name,
         shape=shape,
         dtype=dtype,
         read=lambda: _laid_out(
-            name, np.concatenate([t.read() for t in tensors], axis), shape, dtype
+            name, np.concatenate([np.asarray(t.read(), dtype) for t in tensors], axis), shape, dtype
         ),
     )
 

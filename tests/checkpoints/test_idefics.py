@@ -9,12 +9,13 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from safetensors import torch as torch_file
 from safetensors.numpy import load_file, save_file
 
 from flamingo_jax.checkpoints import idefics
 from flamingo_jax.errors import UserError
 from tests.checkpoints.lazy import handle
-from tests.checkpoints.originals import edit_config, shaken
+from tests.checkpoints.originals import edit_config, materialised, shaken
 
 VOCAB, WIDTH, SIZE, B, PROMPT, N = 60, 24, 12, 3, 9, 2
 T = PROMPT + 32
@@ -246,6 +247,26 @@ def test_folders_of_transformers_4_are_read(folder):
     assert idefics.read(folder).config.decoder.rope_base == 10_000
     edit_config(folder, rope_theta=300.0)
     assert idefics.read(folder).config.decoder.rope_base == 300
+
+
+def test_a_checkpoint_partly_in_half_precision_keeps_its_digits(folder):
+    path = folder / "model.safetensors"
+    tensors = torch_file.load_file(path)
+    for name, dtype in (
+        ("model.layers.3.mlp.up_proj.weight", torch.float16),
+        ("model.layers.2.mlp.up_proj.weight", torch.bfloat16),
+        ("model.embed_tokens.weight", torch.bfloat16),
+    ):
+        tensors[name] = tensors[name].to(dtype)
+    torch_file.save_file(tensors, path)
+    language = materialised(idefics.read(folder).variables["frozen"]["language"])
+    up = language["groups"]["language"]["layers"]["mlp"]["up"]["kernel"]
+    for layer in range(4):
+        expected = tensors[f"model.layers.{layer}.mlp.up_proj.weight"].float().numpy().T
+        np.testing.assert_array_equal(up[divmod(layer, 2)], expected)
+    rows = [tensors[f"model.embed_tokens{x}.weight"] for x in ("", ".additional_embedding")]
+    expected = torch.cat([row.float() for row in rows]).numpy()
+    np.testing.assert_array_equal(language["vocabulary"]["embedding"], expected)
 
 
 @pytest.mark.parametrize(
