@@ -23,7 +23,7 @@ from flamingo_jax.checkpoints.store import seal
 from flamingo_jax.checkpoints.tensors import Stacked, Tensor
 from flamingo_jax.errors import UserError, no_room
 
-CHUNK_BYTES = 1 << 25
+CHUNK_BYTES = 1 << 24
 """Most bytes in one chunk of an array: what is copied and compressed at a time."""
 
 Leaf = Tensor | Stacked | np.ndarray

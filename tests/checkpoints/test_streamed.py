@@ -72,7 +72,7 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda x: x if x.dtype in (np.int32, bool) else x.astype(dtype), tree)
 
 
-@pytest.mark.parametrize("chunk", [8, 40, 1 << 25])
+@pytest.mark.parametrize("chunk", [8, 40, 1 << 24])
 @pytest.mark.parametrize("dtype", [None, ml_dtypes.bfloat16])
 def test_restored_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, dtype: Any
