@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+
+# Compiling takes most of the tests' time, and their programs run once: half of it is saved.
+jax.config.update("jax_disable_most_optimizations", True)
 
 ROOT = Path(__file__).parent.parent
 WRITTEN_LATER = ("results", "gallery", "attention", "report")
