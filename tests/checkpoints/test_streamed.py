@@ -214,6 +214,7 @@ def stream_a_model(folder: Path) -> None:
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_largest_tensor(tmp_path: Path) -> None:
     """Each tensor is read and transposed, which takes two of it; chunks are the rest."""
     call = f"test_streamed.stream_a_model(Path({str(tmp_path)!r}))"
