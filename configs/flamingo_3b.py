@@ -10,6 +10,7 @@ The data sets are not public: the recipe tells what the published run was made o
 those of the ablations, the only ones that the paper tells.
 """
 
+import copy
 from typing import Any
 
 import ml_collections
@@ -152,7 +153,8 @@ def get_config() -> ml_collections.ConfigDict:
         activation="squared_relu",
     )
 
-    config.mixture = dict(datasets=(M3W, ALIGN, LTIP, VTP), schedule="accumulate")
+    datasets = copy.deepcopy((M3W, ALIGN, LTIP, VTP))  # who changes this config changes its own
+    config.mixture = dict(datasets=datasets, schedule="accumulate")
     config.optimizer = dict(  # Adam's decays are not published: the usual ones
         learning_rate=1e-4,
         gate_learning_rate=1e-4,

@@ -70,9 +70,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(arguments)
     except flags.Error as error:
-        first, *more = str(error).splitlines()
-        # What a config file raises comes with its traceback, whose last line says what it was.
-        _leave(" ".join([first, *more[-1:]]), 1)
+        _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(arguments, error), 1)
     if "config" in flags.FLAGS:
@@ -83,6 +81,15 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         if not Path(path).is_file():
             _leave(_no_config_file(path), 1)
     return rest
+
+
+def _flag_mistake(error: Exception) -> str:
+    first, *more = str(error).splitlines()
+    if not more:
+        return first
+    # What a config file raises comes with its traceback, whose last line says what it was.
+    ours = f"{UserError.__module__}.{UserError.__name__}: "
+    return more[-1].removeprefix(ours) if more[-1].startswith(ours) else f"{first} {more[-1]}"
 
 
 def _file(config: str) -> str:
@@ -97,8 +104,6 @@ def _no_config_file(path: str) -> str:
 def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
     from flamingo_jax import config
 
-    if isinstance(error, UserError):
-        return str(error)
     options = [argument.lstrip("-").split("=") for argument in arguments[1:]]
     for name, *value in options:
         if name == "config" and value and not Path(_file(value[0])).is_file():
