@@ -28,11 +28,13 @@ def environment() -> dict[str, str]:
     }
 
 
-def python(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs a module as a program in the repository."""
+def python(
+    module: str, *arguments: object, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Runs a module as a program in the repository, or another folder."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment()
+        command, capture_output=True, text=True, check=False, cwd=folder, env=environment()
     )
 
 

@@ -1,0 +1,126 @@
+"""The commands of docs/checkpoints.md on small models of each family, and what is refused."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import chex
+import numpy as np
+import pytest
+import tokenizers
+from PIL import Image
+
+import flamingo_jax
+from tests.checkpoints import test_flamingo_mini, test_idefics, test_openflamingo
+from tests.test_docs import ROOT, lines
+from tests.tiny_run import finished, python
+
+PAGE = ROOT / "docs" / "checkpoints.md"
+COMMANDS = [words for words in lines(PAGE) if words[0] == "python"]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a reader of the page has: published models, images, a run."""
+    folder = tmp_path_factory.mktemp("reader")
+    published = folder / "published"
+    published.mkdir()
+    case = test_openflamingo.CASES["mpt"]
+    source = test_openflamingo.saved(case, tmp_path_factory.mktemp("openflamingo")).folder
+    test_openflamingo.words().save(str(source / "language" / "tokenizer.json"))
+    (published / "mpt-1b-redpajama-200b").symlink_to(source / "language")
+    (published / "clip-vit-large-patch14").symlink_to(source / "vision")
+    (published / "checkpoint.pt").symlink_to(source / "checkpoint.pt")
+    idefics = published / "idefics-9b"
+    test_idefics.original(next(iter(test_idefics.CONFIGS))).save_pretrained(idefics)
+    test_idefics.write_tokenizer(idefics, "<image>", "<fake_token_around_image>")
+    mini = published / "flamingo-mini"
+    mini.mkdir()
+    test_flamingo_mini.save("pre-norm", mini)
+    words = {"<s>": 0, "<pad>": 1, "</s>": 2, "<": 3, "image": 4, ">": 5}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "<s>"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Punctuation()
+    tokenizer.save(str(mini / "tokenizer.json"))
+    (folder / "runs").mkdir()
+    (folder / "runs" / "openmoji").symlink_to(finished())
+    draw = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(draw.integers(0, 256, (40, 60, 3), np.uint8)).save(folder / name)
+    return folder
+
+
+def told(*arguments: str) -> str:
+    """The one line that a refused command prints."""
+    done = python("flamingo_jax.convert", *arguments)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    return line
+
+
+@pytest.mark.slow
+def test_the_pages_commands_run_in_their_order(reader: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for words in COMMANDS:
+        done = python(words[2], *words[3:], folder=reader)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("\n")
+    models = sorted(path.name for path in (reader / "models").iterdir())
+    assert models == ["exported", "flamingo_mini", "idefics", "openflamingo"]
+    run, exported = flamingo_jax.load(finished()), flamingo_jax.load(reader / "models/exported")
+    chex.assert_trees_all_equal(exported.weights.bridges, run.weights.bridges)
+    chex.assert_trees_all_equal(exported.weights.vision, run.weights.vision)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "None is given: say first which of openflamingo, idefics, flamingo_mini, export."),
+        (("idefix",), "'idefix' is not one: say first which of openflamingo"),
+        (("idefics", "--output={0}/out"), "--source is missing: give it a path."),
+        (("idefics", "--source={0}/none", "--output={0}/out"), "{0}/none"),
+        (("export", "--source={0}", "--output={0}/out"), "has no config.json"),
+    ],
+)
+def test_mistakes_of_the_command(tmp_path: Path, arguments: tuple, sentence: str) -> None:
+    given = [argument.format(tmp_path) for argument in arguments] or []
+    given += [] if any("--output" in word for word in given) else [f"--output={tmp_path}/out"]
+    assert sentence.format(tmp_path) in told(*given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "idefics"
+    test_idefics.original(next(iter(test_idefics.CONFIGS))).save_pretrained(source)
+    [file] = source.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    line = told("idefics", f"--source={source}", f"--output={tmp_path}/out")
+    assert str(file) in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["idefics"]
+
+
+def test_a_pickle_that_runs_code_runs_nothing(tmp_path: Path) -> None:
+    import torch
+
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    mini = tmp_path / "mini"
+    mini.mkdir()
+    test_flamingo_mini.save("pre-norm", mini)
+    torch.save({"flamingo.resampler.latents": Hostile()}, mini / "pytorch_model.bin")
+    line = told("flamingo_mini", f"--source={mini}", f"--output={tmp_path}/out")
+    assert "pytorch_model.bin" in line
+    assert "system" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mini"]
+
+
+def test_what_is_there_is_kept(tmp_path: Path) -> None:
+    source = tmp_path / "idefics"
+    test_idefics.original(next(iter(test_idefics.CONFIGS))).save_pretrained(source)
+    (tmp_path / "out").mkdir()
+    assert "exists" in told("idefics", f"--source={source}", f"--output={tmp_path}/out")
+    config = json.loads((source / "config.json").read_text())
+    assert config["model_type"] == "idefics"
+    shutil.rmtree(tmp_path / "out")
