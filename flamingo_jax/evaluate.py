@@ -36,7 +36,7 @@ def main() -> None:
     handle = load(folder)
     drawings = load_drawings(folder / "data")
     asked = dataclasses.replace(config.load(folder / "config.json").evaluation, **_changes())
-    check_limits(asked, drawings, handle.tokenizer, _SPLIT.value)
+    check_limits(asked, drawings, handle.require_tokenizer(), _SPLIT.value)
     found = evaluate(handle, drawings, asked, _SPLIT.value)
     write_results(folder, found, _SPLIT.value)
     print(summary([row.to_json() for row in found.rows]))

@@ -29,6 +29,7 @@ from flamingo_jax.evaluation.run import evaluate, write_results
 from flamingo_jax.evaluation.table import summary
 from flamingo_jax.inference.features import FeatureCache
 from flamingo_jax.models.flamingo import FlamingoModel, gates, stack_layers
+from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.parallel.mesh import make_mesh, replicated
 from flamingo_jax.runs import load
 from flamingo_jax.training.contrastive import pretrain
@@ -103,6 +104,7 @@ def frozen_weights(
         path = smollm2.find_gguf()
         decoder, vocabulary, layers = smollm2.read_language_model(path)
         check_decoder(config.decoder, decoder, path.name)
+        assert isinstance(config.vision, VisionConfig)  # as check_drawings saw
         vision = pretrain(
             config.vision_training,
             config.vision,

@@ -78,7 +78,9 @@ def test_formats_without_loss_say_the_same(model: Flamingo, tmp_path: Path, kind
     image.save(path, kind, **({"lossless": True} if kind == "WEBP" else {}))
     prompt = "<image>Output:"
     np.testing.assert_allclose(
-        model.prompt_logits([prompt], [[path]])[0], model.prompt_logits([prompt], [[image]])[0], atol=1e-4
+        model.prompt_logits([prompt], [[path]])[0],
+        model.prompt_logits([prompt], [[image]])[0],
+        atol=1e-4,
     )
 
 
@@ -90,7 +92,9 @@ def test_an_animated_gif_is_seen_as_a_video(model: Flamingo, tmp_path: Path) -> 
     path.write_bytes(encode_gif(frames))
     prompt = "<image>Output:"
     np.testing.assert_allclose(
-        model.prompt_logits([prompt], [[path]])[0], model.prompt_logits([prompt], [[frames]])[0], atol=1e-4
+        model.prompt_logits([prompt], [[path]])[0],
+        model.prompt_logits([prompt], [[frames]])[0],
+        atol=1e-4,
     )
     still = model.prompt_logits([prompt], [[frames[0]]])[0]
     assert np.abs(model.prompt_logits([prompt], [[path]])[0] - still).max() > 1e-3

@@ -1,22 +1,20 @@
 """A converted model on disk: its config, tokenizer and two orbax checkpoints in one folder.
 
-    OUT/config.json      family, model, text: fields of `ModelFile`
-    OUT/tokenizer.json   if the source had a tokenizer
-    OUT/params, frozen   the model's collections
+OUT/config.json      family, model, text: fields of `ModelFile`
+OUT/tokenizer.json   if the source had a tokenizer
+OUT/params, frozen   the model's collections
 """
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flamingo_jax.checkpoints.files import write_json
+from flamingo_jax.checkpoints.files import new_folder, write_json
 from flamingo_jax.checkpoints.published import Published
 from flamingo_jax.checkpoints.store import load_tree
 from flamingo_jax.checkpoints.streamed import save_streamed
 from flamingo_jax.data.tokenizer import TextConfig
-from flamingo_jax.errors import UserError
 from flamingo_jax.models.flamingo import FlamingoConfig
 
 COLLECTIONS = ("params", "frozen")
@@ -48,12 +46,7 @@ def save(published: Published, folder: Path, dtype: str = "float32") -> None:
     Raises:
       UserError: the folder exists, a tensor cannot be read, or the disk is full.
     """
-    if folder.exists():
-        raise UserError(f"{folder} exists: choose another --output, or delete it.")
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(folder) as part:
         for name in COLLECTIONS:
             tree = published.variables[name]
             save_streamed(part / name, tree, dtype, f"Converting {name}")
@@ -61,10 +54,6 @@ def save(published: Published, folder: Path, dtype: str = "float32") -> None:
             (part / "tokenizer.json").write_text(published.tokenizer, encoding="utf-8")
         file = ModelFile(published.family, published.config, published.text)
         write_json(part / "config.json", dataclasses.asdict(file))
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
 
 
 def load_variables(folder: Path) -> Mapping[str, Any]:

@@ -20,9 +20,9 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from flamingo_jax.checkpoints.converted import ModelFile
-from flamingo_jax.checkpoints.files import write_json
+from flamingo_jax.checkpoints.files import new_folder, write_json
 from flamingo_jax.checkpoints.tensors import open_tensors
-from flamingo_jax.errors import UserError, no_room
+from flamingo_jax.errors import UserError
 
 FAMILY = "flamingo_jax"
 
@@ -33,12 +33,7 @@ def save(folder: Path, file: ModelFile, trees: Mapping[str, Any], tokenizer: Pat
     Raises:
       UserError: the folder exists, or the disk is full.
     """
-    if folder.exists():
-        raise UserError(f"{folder} exists: choose another --output, or delete it.")
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(folder) as part:
         for name, tree in trees.items():
             flat = traverse_util.flatten_dict(tree, sep="/")
             arrays = {key: np.ascontiguousarray(leaf) for key, leaf in flat.items()}
@@ -46,12 +41,6 @@ def save(folder: Path, file: ModelFile, trees: Mapping[str, Any], tokenizer: Pat
         if tokenizer is not None:
             shutil.copyfile(tokenizer, part / "tokenizer.json")
         write_json(part / "config.json", dataclasses.asdict(file))
-        part.rename(folder)
-    except BaseException as error:
-        shutil.rmtree(part, ignore_errors=True)
-        if (words := no_room(error)) is not None:
-            raise UserError(f"{folder} could not be written ({words}): make room.") from error
-        raise
 
 
 def load(folder: Path) -> dict[str, Any]:

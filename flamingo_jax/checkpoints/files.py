@@ -2,9 +2,12 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from flamingo_jax.errors import UserError
 
 
 @contextlib.contextmanager
@@ -16,6 +19,28 @@ def replaced(path: Path) -> Iterator[Path]:
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)  # on a full disk every byte is needed
+        raise
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yields a folder beside `folder`, which becomes it if all went well and is removed if not.
+
+    Raises:
+      UserError: `folder` exists, or the disk is full.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists: choose another --output, or delete it.")
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a killed writer
+    try:
+        part.mkdir(parents=True)
+        yield part
+        part.rename(folder)
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{folder} could not be written ({error.strerror}).") from error
         raise
 
 

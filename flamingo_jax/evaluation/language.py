@@ -66,7 +66,7 @@ def generate_answers(
     T = round_up(max(len(tokens) for tokens, _ in prompts))
     N = max(len({key for key in seen if key}) for _, seen in prompts)
     options = GenerationConfig(max_new_tokens=_NEW_TOKENS)
-    stop = (handle.tokenizer.eoc_id, handle.tokenizer.pad_id)
+    stop = (handle.text.eoc_id, handle.text.pad_id)
     found: dict[tuple, str] = {}
     for start in range(0, len(prompts), _BATCH):
         part = prompts[start : start + _BATCH]
@@ -74,7 +74,7 @@ def generate_answers(
         batch = _batch(filled, T, N, latents)
         texts = generate(handle.config, handle.weights, batch, options, stop)
         for prompt, ids in zip(part, texts, strict=False):
-            found[prompt] = handle.tokenizer.decode(ids).strip()
+            found[prompt] = handle.require_tokenizer().decode(ids).strip()
     return [found[request.tokens, request.seen] for request in requests]
 
 

@@ -147,7 +147,7 @@ class _Run:
         """Rows and gallery examples of one family."""
         size = self._handles["true"].config.vision.image_size
         table = MediaTable(self._features, np.full((1, size, size, 3), 255, np.uint8))
-        tokenizer = self._handles["true"].tokenizer
+        tokenizer = self._handles["true"].require_tokenizer()
         shots = self._config.shots
         groups = [
             [r for k in shots for r in make_requests(case, k, tokenizer, table.key)]
@@ -238,7 +238,7 @@ class _Run:
                 rows.append(self._row(family, k, "ceiling_class_means", right, "true", 0.5))
         k = self._config.ceiling_shots
         if k in self._config.shots and k:
-            tokenizer = self._handles["true"].tokenizer
+            tokenizer = self._handles["true"].require_tokenizer()
             groups = [named_requests(case, k, tokenizer) for case in cases]
             scored = self._score("none", groups, latents, f"{family}, names as text")
             right = right_choices(groups, scored)[:, 0]

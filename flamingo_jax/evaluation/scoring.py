@@ -83,7 +83,7 @@ class Scorer:
     def __init__(self, handle: Flamingo, limits: Limits, batch: int) -> None:
         """`limits`: of a tree. `batch`: B, trees run at once."""
         self._config, self._weights = handle.config, handle.weights
-        self._end = handle.tokenizer.eoc_id
+        self._end = handle.text.eoc_id
         self._limits = limits
         self._batch = batch
 

@@ -138,7 +138,7 @@ class Flamingo:
           images: the media of each.
           **options: fields of `GenerationConfig`: max_new_tokens, num_beams, temperature, ...
         """
-        choice, tokenizer = _options(options), self._tokenizer()
+        choice, tokenizer = _options(options), self.require_tokenizer()
         read = self._read(prompts, images)
         check_lengths(read, [choice.max_new_tokens] * len(read), self.text.max_tokens)
         stop = (self.text.eoc_id, self.text.pad_id)
@@ -157,7 +157,7 @@ class Flamingo:
                 f"{len(prompts)} prompts came with continuations for {len(continuations)}: "
                 "give a list of continuations for each prompt."
             )
-        tokenizer = self._tokenizer()
+        tokenizer = self.require_tokenizer()
         ids = [[tokenizer.encode(text) for text in row] for row in continuations]
         if not all(row and all(row) for row in ids):
             raise UserError("Each prompt needs at least one continuation, and none may be empty.")
@@ -221,7 +221,7 @@ class Flamingo:
         found = attention_maps(
             self.config, self.weights, batch.tokens_BxT, batch.media_index_BxT, features
         )
-        names = tuple(self._tokenizer().decode([token]) for token in tokens)
+        names = tuple(self.require_tokenizer().decode([token]) for token in tokens)
         return Maps(names, tuple(self._bridges()), np.asarray(found)[:, : len(tokens)])
 
     def _media(self, images: HostOrDevice, rows: Rows, by_token: bool) -> Array:
@@ -233,7 +233,8 @@ class Flamingo:
     def _bridges(self) -> dict[int, Any]:
         return {i: b for i, b in enumerate(self.weights.bridges) if b is not None}
 
-    def _tokenizer(self) -> Tokenizer:
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer, which prompts need; UserError if there is none."""
         if self.tokenizer is None:
             raise UserError(
                 "This model came without a tokenizer: use generate_tokens and logits, which take "
@@ -249,7 +250,7 @@ class Flamingo:
                 f"{len(prompts)} prompts came with images for {len(images)}: give a list of "
                 "images for each prompt."
             )
-        tokenizer, size = self._tokenizer(), self.config.vision.image_size
+        tokenizer, size = self.require_tokenizer(), self.config.vision.image_size
         return [
             read_prompt(text, media, tokenizer, size)
             for text, media in zip(prompts, images, strict=True)
