@@ -8,6 +8,7 @@ from typing import Any
 import chex
 import jax
 import numpy as np
+import optax
 import pytest
 
 from configs import ablations, flamingo_3b
@@ -52,7 +53,7 @@ def row(name: str) -> RunConfig:
 
 
 def shrunk(config: RunConfig) -> RunConfig:
-    """The row's choices at a third of the layers, a few channels and pixels, and open gates.
+    """The row's choices at a third of the layers, of few channels and pixels, and open gates.
 
     Behind gates at zero nothing but the gates has a gradient in the first step.
     """
@@ -120,16 +121,10 @@ def small(vision: VisionConfig | ViTConfig) -> VisionConfig | ViTConfig:
     )
 
 
-def drawn(config: FlamingoConfig) -> Any:
+def drawn(config: FlamingoConfig, *inputs: np.ndarray, method: str = "__call__") -> Any:
     """Random variables: compiling their initialisation would take longer than the step."""
-    side = config.vision.image_size
-    shapes = jax.eval_shape(
-        functools.partial(FlamingoModel(config).init, method="from_pixels"),
-        jax.eval_shape(lambda: jax.random.key(0)),
-        jax.ShapeDtypeStruct((1, 2), np.int32),
-        jax.ShapeDtypeStruct((1, 1, 1, side, side, 3), np.uint8),
-        jax.ShapeDtypeStruct((1, 2), np.int32),
-    )
+    init = functools.partial(FlamingoModel(config).init, method=method)
+    shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), *inputs)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: rng.normal(0.0, 0.3, x.shape).astype(np.float32), shapes)
 
@@ -138,11 +133,10 @@ def drawn(config: FlamingoConfig) -> Any:
 def features(vision: VisionConfig | ViTConfig) -> np.ndarray:
     """[8, P, C] of random images, through a random encoder of this shape."""
     config = dataclasses.replace(shrunk(row("baseline")).model, vision=vision)
-    variables = {"frozen": {"vision": drawn(config)["frozen"]["vision"]}}
     side = vision.image_size
     images = np.random.default_rng(1).integers(0, 256, (8, side, side, 3), np.uint8)
     encode = jax.jit(functools.partial(FlamingoModel(config).apply, method="encode"))
-    return np.asarray(encode(variables, images))
+    return np.asarray(encode(drawn(config, images, method="encode"), images))
 
 
 def inputs_of(dataset: DatasetConfig, vision: VisionConfig | ViTConfig) -> Inputs:
@@ -181,19 +175,24 @@ class Trained:
         return set(groups)
 
 
-def train(config: RunConfig, steps: list[list[DatasetConfig]]) -> Trained:
-    """One step for each list of data sets."""
+def train(
+    config: RunConfig,
+    steps: list[list[DatasetConfig]],
+    optimizer: optax.GradientTransformation | None = None,
+) -> Trained:
+    """One step for each list of data sets, of gradient descent if no optimizer is given."""
     check_config(config, 1)
     mesh, model = make_mesh(MeshConfig()), FlamingoModel(config.model)
-    variables = drawn(config.model)
-    optimizer = make_optimizer(config.optimizer, 1)
+    optimizer = optimizer or optax.sgd(1.0)
+    one = inputs_of(steps[0][0], config.vision)
+    variables = drawn(config.model, one.tokens_BxT, one.features_BxNxFxPxC, one.media_index_BxT)
     weights = {dataset.name: dataset.weight for dataset in config.mixture.datasets}
     step = make_step(model, optimizer, weights, mesh)
     opt_state = jax.eval_shape(optimizer.init, variables["params"])
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_state)
     state = TrainState(np.zeros((), np.int32), variables["params"], zeros)
     state = jax.device_put(state, replicated(mesh))
-    frozen = jax.device_put(variables["frozen"], replicated(mesh))
+    frozen = jax.device_put(variables.get("frozen", {}), replicated(mesh))
     metrics = []
     for datasets in steps:
         inputs = {dataset.name: inputs_of(dataset, config.vision) for dataset in datasets}
@@ -222,13 +221,14 @@ def test_a_row_changes_one_or_two_fields_of_the_baseline(name: str) -> None:
 @pytest.mark.parametrize("name", OF_MODEL)
 def test_a_row_trains_what_it_should_and_nothing_else(name: str) -> None:
     config = shrunk(row(name))
+    assert isinstance(config.vision, ViTConfig) == (name == "vision_clip_vit_l14")
     found = train(config, [[config.mixture.datasets[0]]])
-    chex.assert_trees_all_equal(found.frozen, found.before["frozen"])
+    chex.assert_trees_all_equal(found.frozen, found.before.get("frozen", {}))
     gated = name not in ("no_tanh_gating", "vanilla_xattn")
     thawed = name in ("lm_from_scratch", "lm_fine_tuned")
     expected = {"xattn", "resampler"} | ({"gates"} if gated else set())
     assert found.changed == expected | ({"language"} if thawed else set())
-    assert set(found.frozen) == ({"vision"} if thawed else {"vision", "language"})
+    assert set(found.frozen) == (set() if thawed else {"language"})
     assert np.isfinite(found.metrics[0]["loss"])
 
 
@@ -262,8 +262,8 @@ def test_the_mlp_has_the_parameters_of_the_perceiver() -> None:
 
 def test_the_baseline_accumulates_the_gradients_of_all_data_sets() -> None:
     config = shrunk(row("baseline"))
-    found = train(config, [list(config.mixture.datasets)])
-    chex.assert_trees_all_equal(found.frozen, found.before["frozen"])
+    found = train(config, [list(config.mixture.datasets)], make_optimizer(config.optimizer, 1))
+    chex.assert_trees_all_equal(found.frozen, found.before.get("frozen", {}))
     assert found.changed == {"xattn", "resampler", "gates"}
     (told,) = found.metrics
     weights = {"m3w": 1.0, "align": 0.2, "ltip": 0.2, "vtp": 0.03}
@@ -274,11 +274,12 @@ def test_the_baseline_accumulates_the_gradients_of_all_data_sets() -> None:
 def test_round_robin_takes_a_step_for_each_data_set() -> None:
     config = shrunk(row("round_robin"))
     assert config.mixture.schedule == "round_robin"
-    found = train(config, [[dataset] for dataset in config.mixture.datasets])
-    chex.assert_trees_all_equal(found.frozen, found.before["frozen"])
+    m3w, *_, vtp = config.mixture.datasets
+    found = train(config, [[m3w], [vtp]])
+    chex.assert_trees_all_equal(found.frozen, found.before.get("frozen", {}))
     assert found.changed == {"xattn", "resampler", "gates"}
     names = [sorted(set(told) - {"loss", "grad_norm"}) for told in found.metrics]
-    assert names == [["loss/m3w"], ["loss/align"], ["loss/ltip"], ["loss/vtp"]]
+    assert names == [["loss/m3w"], ["loss/vtp"]]
 
 
 @pytest.mark.parametrize(
