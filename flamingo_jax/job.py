@@ -169,6 +169,7 @@ def train_flamingo(
         Source(batches, features, {entry.name: entry.max_answer_tokens for entry in sets}),
         folder,
         lambda params: {"gates": gates(config.model, params)},
+        config.mixture.turns,
     )
 
 

@@ -76,6 +76,11 @@ class MixtureConfig:
     datasets: tuple[DatasetConfig, ...]
     schedule: Literal["accumulate", "round_robin"] = "accumulate"
 
+    @property
+    def turns(self) -> int:
+        """Steps until every data set has been trained on."""
+        return len(self.datasets) if self.schedule == "round_robin" else 1
+
 
 class Mixture:
     """Iterator over one batch for each data set; its place is plain JSON."""

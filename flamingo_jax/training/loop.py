@@ -26,7 +26,8 @@ class LoopConfig:
 
     Attributes:
       steps: optimizer steps.
-      log_every: steps between two lines of metrics.
+      log_every: steps between two lines of metrics, or between as many lines as there are data
+        sets, where these take turns.
       save_every: steps between two checkpoints; one more is written at the end.
     """
 
@@ -43,6 +44,7 @@ def train(
     source: Source,
     folder: Path,
     describe: Callable[[Any], Mapping[str, Any]],
+    turns: int = 1,
 ) -> TrainState:
     """Trains from the newest checkpoint in `folder`, or from `state`, to the last step.
 
@@ -57,6 +59,7 @@ def train(
       source: inputs by data set.
       folder: the work directory.
       describe: parameters -> a row for `metrics.jsonl`, the gates for instance.
+      turns: steps until every data set has been trained on.
 
     Raises:
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
@@ -89,7 +92,7 @@ def train(
                 inputs = next(source)  # made while the step runs
             times = clock.stop(tokens)
             values = {name: float(value) for name, value in metrics.items()}
-            if number % config.log_every == 0 or number in (1, config.steps):
+            if number % config.log_every < turns or number in (1, config.steps):
                 journal.metrics(number, {**values, **describe(state.params)})
             journal.timing(number, times)
             bar.set_postfix(_shown(values, times), refresh=False)

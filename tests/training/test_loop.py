@@ -138,6 +138,24 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert caplog.text.count("going back to the one before") == 2
 
 
+def test_rows_of_all_data_sets_that_take_turns(tmp_path: Path) -> None:
+    class InTurn(Numbered):
+        def __next__(self) -> dict[str, Inputs]:
+            both = list(super().__next__().items())
+            return dict([both[(self._number - 1) % 2]])
+
+    def step(state: TrainState, _: Any, inputs: Any) -> tuple[TrainState, dict[str, Any]]:
+        (name,) = inputs
+        return state.replace(step=state.step + 1), {f"loss/{name}": 0.5}
+
+    state = TrainState(step=jax.numpy.zeros((), int), params={"x": jax.numpy.ones(2)}, opt_state={})
+    config = LoopConfig(steps=10, log_every=4, save_every=10)
+    train(config, step, state, {}, InTurn(), tmp_path, lambda params: {}, turns=2)
+    rows = [(row["step"], *(set(row) - {"step"})) for row in read_rows(tmp_path / "metrics.jsonl")]
+    names = {1: "episodes", 4: "pairs", 5: "episodes", 8: "pairs", 9: "episodes", 10: "pairs"}
+    assert rows == [(step, f"loss/{name}") for step, name in names.items()]
+
+
 def assert_goes_on(folder: Path, whole: tuple[Path, TrainState]) -> None:
     state, _, _ = run(folder)
     chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(whole[1]))
