@@ -47,8 +47,8 @@ def check_drawable(config: RunConfig) -> None:
     Raises:
       UserError: the message names the field and what to change.
     """
-    _hold(_drawable(config))
     check_kinds(config.mixture)
+    _hold(_drawable(config))
 
 
 def check_sizes(config: RunConfig, drawings: Sequence[Drawing], tokenizer: Tokenizer) -> None:

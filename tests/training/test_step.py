@@ -105,16 +105,20 @@ def test_data_sets_in_turn_take_one_program_each() -> None:
     mesh, optimizer = make_mesh(MeshConfig()), optax.sgd(1.0)
     step = make_step(model, optimizer, WEIGHTS, mesh)
     inputs = {"episodes": inputs_of(0), "pairs": inputs_of(1, B=2, T=5, N=1)}
-    loss = jax.jit(jax.value_and_grad(functools.partial(dataset_loss, model)))
+    after = []
     for name in ("pairs", "episodes", "pairs"):
         before = state_of(params, optimizer, mesh)
         state, metrics = step(before, frozen, {name: inputs[name]})
         assert set(metrics) == {"loss", f"loss/{name}", "grad_norm"}
-        expected_loss, grads = loss(params, frozen, inputs[name])
-        np.testing.assert_allclose(metrics["loss"], WEIGHTS[name] * expected_loss, rtol=1e-5)
-        got = jax.tree.map(lambda before, after: before - after, params, state.params)
-        expected = jax.tree.map(lambda g, w=WEIGHTS[name]: w * g, grads)
-        chex.assert_trees_all_close(got, expected, atol=1e-5)
+        assert metrics["loss"] == WEIGHTS[name] * metrics[f"loss/{name}"]
+        after.append(jax.tree.map(np.array, state.params))
+    chex.assert_trees_all_equal(after[0], after[2])
+    loss = functools.partial(dataset_loss, model)
+    expected_loss, grads = jax.jit(jax.value_and_grad(loss))(params, frozen, inputs["pairs"])
+    np.testing.assert_allclose(metrics["loss/pairs"], expected_loss, rtol=1e-5)
+    got = jax.tree.map(lambda before, after: before - after, params, after[0])
+    expected = jax.tree.map(lambda gradient: WEIGHTS["pairs"] * gradient, grads)
+    chex.assert_trees_all_close(got, expected, atol=1e-5)
 
 
 def test_only_groups_with_a_rate_change() -> None:
