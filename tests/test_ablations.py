@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import chex
@@ -39,13 +38,6 @@ PAPER = {
     **{"lm_fine_tuned": 62.7, "resampler_small": 67.9, "resampler_large": 69.0},
     **{"all_previous_images": 63.5, "p_next_0": 69.6, "p_next_1": 70.4},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _programs_are_compiled_quickly() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def row(name: str) -> RunConfig:
