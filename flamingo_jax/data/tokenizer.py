@@ -62,8 +62,9 @@ class Tokenizer:
         self._tokenizer = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()
         if text is None:
-            start = self._id("<|endoftext|>")
-            text = TextConfig(self._id(IMAGE), self._id(END_OF_CHUNK), start, start)
+            names = (IMAGE, END_OF_CHUNK, "<|endoftext|>")
+            image, end, start = (self._id(name) for name in names)
+            text = TextConfig(image, end, start, start)
         self.text = text
         self.image_id, self.eoc_id = text.image_id, text.eoc_id
         self.bos_id, self.pad_id = text.bos_id, text.pad_id

@@ -1,5 +1,7 @@
 """Packed log-likelihoods and greedy answers against the model run prompt by prompt."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -71,7 +73,8 @@ def test_exact_match_is_greedy_decoding():
     requests = [Request(prompt.tokens, prompt.seen, (right, wrong), gold) for gold in (0, 1)]
     handle = tiny_handle()
     # What comes next greedily plays the end of chunk.
-    handle.tokenizer.eoc_id = int(next_logits(ids, seen, features).argmax())
+    end = int(next_logits(ids, seen, features).argmax())
+    handle = dataclasses.replace(handle, text=dataclasses.replace(handle.text, eoc_id=end))
     first, second = Scorer(handle, LIMITS, 1)(requests, MediaLatents(handle, features))
     assert (first.exact, second.exact) == (True, False)
     assert first.choice == second.choice == 0
