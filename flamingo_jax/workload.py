@@ -245,8 +245,7 @@ def _variables(config: BenchmarkConfig) -> Any:
     tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, 1, config.work.prompt)
     images = images_MxHxWx3.reshape(1, config.work.images, 1, *images_MxHxWx3.shape[1:])
     model, key = FlamingoModel(config.model), jax.random.key(config.seed)
-    variables: Any = model.init(key, tokens_BxT, images, index_BxT, method="from_pixels")
-    return variables
+    return model.init(key, tokens_BxT, images, index_BxT, method="from_pixels")
 
 
 def _inputs(

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from flamingo_jax.checkpoints.tensors import Source, Stacked, Tensor, common_type
-from flamingo_jax.models.flamingo import FlamingoConfig
+from flamingo_jax.models.flamingo import FlamingoConfig, stack_layers
 
 Tree = dict[str, Any]
 Axes = tuple[int, ...]
@@ -128,18 +128,10 @@ def language_variables(
     Returns:
       What `params` holds of the language model, and what `frozen` holds without the vocabulary.
     """
-    below, whole, rest = config.groups()
-    every = config.xattn.every
+    _, whole, rest = config.groups()
     params: Tree = {}
-    frozen: Tree = {}
-    if below:
-        frozen["below"] = {"layers": stacked(layers[:below])}
     if whole:
-        starts = range(below, below + whole * every, every)
-        groups = stacked([stacked(layers[start : start + every]) for start in starts])
-        frozen["groups"] = {"language": {"layers": groups}}
         params["groups"] = {"xattn": stacked(bridges[:whole])}
     if rest:
-        frozen["last_group"] = {"language": {"layers": stacked(layers[-rest:])}}
         params["last_group"] = {"xattn": bridges[-1]}
-    return params, frozen
+    return params, stack_layers(layers, config, stacked)

@@ -171,7 +171,7 @@ def array_logits(
         mask_BxTxN = np.take_along_axis(given, rows.order_BxT[..., None], axis=1)
     extra = ((0, 0), (0, round_up(T) - T))
     found = np.asarray(
-        _logits(
+        sequence_logits(
             config,
             weights,
             np.pad(rows.tokens_BxT, extra),
@@ -186,13 +186,14 @@ def array_logits(
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _logits(
+def sequence_logits(
     config: FlamingoConfig,
     weights: Weights,
     tokens_BxT: HostOrDevice,
     media_BxNxRxD: Array,
     mask_BxTxN: HostOrDevice,
 ) -> Array:
+    """Next-token logits, float32 [B, T, V], of sequences padded on the right."""
     context = causal_context(*tokens_BxT.shape)
     tokens, mask = jnp.asarray(tokens_BxT), jnp.asarray(mask_BxTxN)
     return forward(config, weights, tokens, media_BxNxRxD, mask, context)[0]

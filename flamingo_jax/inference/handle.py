@@ -24,14 +24,15 @@ from flamingo_jax.inference.arrays import (
     prompt_batch,
     read_images,
     read_rows,
+    sequence_logits,
 )
 from flamingo_jax.inference.attention import Maps, attention_maps
 from flamingo_jax.inference.cache import PromptBatch, round_up
 from flamingo_jax.inference.generate import GenerationConfig, generate
-from flamingo_jax.inference.layers import Weights, forward, unstack
+from flamingo_jax.inference.layers import Weights, unstack
 from flamingo_jax.inference.prompt import Media, Prompt, check_lengths, media_index, read_prompt
 from flamingo_jax.inference.score import Score, score
-from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, causal_context
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel
 from flamingo_jax.models.xattn import media_mask
 
 Array = jax.Array
@@ -171,7 +172,12 @@ class Flamingo:
         """Next-token logits, float32 [T, V] a prompt; T counts the token that starts each one."""
         read = self._read(prompts, images)
         check_lengths(read, [0] * len(read), self.text.max_tokens)
-        all_logits = np.asarray(_logits(self.config, self.weights, self._batch(read)))
+        batch = self._batch(read)
+        media, index = batch.media_BxNxRxD, jnp.asarray(batch.media_index_BxT)
+        mask = media_mask(index, media.shape[1], self.config.xattn.sees)
+        all_logits = np.asarray(
+            sequence_logits(self.config, self.weights, batch.tokens_BxT, media, mask)
+        )
         return [row[: len(p.tokens)] for row, p in zip(all_logits, read, strict=True)]
 
     def gates(self) -> dict[str, list[Any]]:
@@ -268,7 +274,7 @@ class Flamingo:
         """media_BxNxRxD; media of equal numbers of frames are resampled together."""
         most = _power_of_two(max(len(prompt.media) for prompt in prompts))
         shape = (len(prompts), most, *media_shape(self.config))
-        latents = np.zeros(shape, jnp.dtype(self.config.dtype))
+        all_latents = np.zeros(shape, jnp.dtype(self.config.dtype))
         by_frames = collections.defaultdict(list)
         for b, prompt in enumerate(prompts):
             for n, frames in enumerate(prompt.media):
@@ -277,10 +283,10 @@ class Flamingo:
             rows, columns, media = zip(*group, strict=True)
             features = _padded(self._features(np.stack(media)))
             found = resample(self.config, self.weights.resampler, features)
-            if found.shape[1:] != latents.shape[2:]:
+            if found.shape[1:] != all_latents.shape[2:]:
                 raise UserError("This model has no resampler: it takes images, not videos.")
-            latents[list(rows), list(columns)] = np.asarray(found)[: len(group)]
-        return jnp.asarray(latents)
+            all_latents[list(rows), list(columns)] = np.asarray(found)[: len(group)]
+        return jnp.asarray(all_latents)
 
     def _features(self, media_MxFxHxWx3: np.ndarray) -> np.ndarray:
         """[M, F, P, C] float32."""
@@ -307,15 +313,6 @@ def resample(config: FlamingoConfig, resampler: Any, features_MxFxPxC: Array | n
     variables = {"params": {"resampler": resampler}}
     model = FlamingoModel(config)
     return _array(model.apply(variables, features_MxFxPxC[None], method="resample"))[0]
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def _logits(config: FlamingoConfig, weights: Weights, prompt: PromptBatch) -> Array:
-    media = prompt.media_BxNxRxD
-    tokens = jnp.asarray(prompt.tokens_BxT)
-    index = jnp.asarray(prompt.media_index_BxT)
-    mask = media_mask(index, media.shape[1], config.xattn.sees)
-    return forward(config, weights, tokens, media, mask, causal_context(*tokens.shape))[0]
 
 
 def media_shape(config: FlamingoConfig) -> tuple[int, int]:

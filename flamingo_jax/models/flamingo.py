@@ -10,6 +10,7 @@ positions, C feature channels, R latents a medium, D width, V vocabulary.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -312,12 +313,17 @@ def gates(config: FlamingoConfig, params: Any) -> dict[str, Any]:
     return {"layers": [below + i * every for i in range(config.num_bridges)], **found}
 
 
-def stack_layers(layers: list[Any], config: FlamingoConfig) -> dict[str, Any]:
-    """One tree a decoder layer to the scanned form that `LanguageModel` keeps in `frozen`."""
+def stack_layers(
+    layers: list[Any], config: FlamingoConfig, stacked: Callable[[list[Any]], Any] | None = None
+) -> dict[str, Any]:
+    """One tree a decoder layer to the scanned form that `LanguageModel` keeps of them.
 
-    def stacked(parts: list[Any]) -> Any:
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
-
+    Args:
+      layers: in order.
+      config: of the model.
+      stacked: trees of one structure to one with a new leading axis; None stacks arrays.
+    """
+    stacked = stacked or _stacked
     below, whole, rest = config.groups()
     every = config.xattn.every
     tree: dict[str, Any] = {}
@@ -331,3 +337,7 @@ def stack_layers(layers: list[Any], config: FlamingoConfig) -> dict[str, Any]:
     if rest:
         tree["last_group"] = {"language": {"layers": stacked(layers[-rest:])}}
     return tree
+
+
+def _stacked(parts: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
