@@ -16,14 +16,8 @@ from pathlib import Path
 
 from flamingo_jax.checkpoints.clip import HUGGING_FACE, config_of_shapes, read_clip, read_tower
 from flamingo_jax.checkpoints.language_configs import opt_config
-from flamingo_jax.checkpoints.language_layers import opt_layer
-from flamingo_jax.checkpoints.layers import (
-    Tree,
-    language_variables,
-    rows,
-    take_linear,
-    take_norm,
-)
+from flamingo_jax.checkpoints.language_layers import opt_layer, opt_more
+from flamingo_jax.checkpoints.layers import Tree, language_variables, take_norm
 from flamingo_jax.checkpoints.lucidrains import read_bridge, read_perceiver
 from flamingo_jax.checkpoints.options import Options
 from flamingo_jax.checkpoints.published import Published
@@ -259,22 +253,14 @@ def _variables(options: Options, source: Source, config: FlamingoConfig, tower: 
 
 def _vocabulary(source: Source, config: DecoderConfig) -> Tree:
     """Both ends of OPT; the output projection is the token embedding, and may be there again."""
-    width, narrow = config.width, config.embedding_width or config.width
-    size = (config.vocab_size, narrow)
+    size = (config.vocab_size, config.embedding_width or config.width)
     source.optional("flamingo.lm_head.weight", size)
-    positions = config.max_positions + 2
-    table = source.take(f"{_WORDS}embed_positions.weight", (positions, width))
     tree: Tree = {
         "embedding": source.take(_table(source), size),
-        "position": rows(table, 2, config.max_positions),
+        **opt_more(source, config, _WORDS),
     }
-    if narrow != width:
-        tree["project_in"] = take_linear(source, f"{_WORDS}project_in", (narrow,), (width,), False)
-        tree["project_out"] = take_linear(
-            source, f"{_WORDS}project_out", (width,), (narrow,), False
-        )
     if not config.post_norm:
-        tree["norm"] = take_norm(source, f"{_WORDS}final_layer_norm", width)
+        tree["norm"] = take_norm(source, f"{_WORDS}final_layer_norm", config.width)
     return tree
 
 

@@ -144,10 +144,10 @@ def opt_layer(source: Source, at: str, config: DecoderConfig, options: Options) 
     }
 
 
-def opt_more(source: Source, config: DecoderConfig) -> Tree:
-    """OPT's positions, and the projections of OPT-350m's narrow embedding."""
+def opt_more(source: Source, config: DecoderConfig, at: str = "model.decoder.") -> Tree:
+    """OPT's positions, and the projections of OPT-350m's narrow embedding; `at` begins names."""
     table = source.take(
-        "model.decoder.embed_positions.weight",
+        f"{at}embed_positions.weight",
         (config.max_positions + _POSITION_OFFSET, config.width),
     )
     tree: dict[str, Any] = {"position": rows(table, _POSITION_OFFSET, config.max_positions)}
@@ -157,5 +157,5 @@ def opt_more(source: Source, config: DecoderConfig) -> Tree:
             ("project_in", narrow, width),
             ("project_out", width, narrow),
         ):
-            tree[name] = take_linear(source, f"model.decoder.{name}", inputs, outputs, False)
+            tree[name] = take_linear(source, f"{at}{name}", inputs, outputs, False)
     return tree
