@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     config: Any = openmoji.get_config()
     config.vision.update(widths=(64, 128, 384), depths=(1, 2, 3))
     config.vision_training.update(
-        steps=5000,
+        steps=4000,
         warmup_steps=200,
         average=0.995,
         towers=dict(image_dropout=0.2, text_dropout=0.2),
@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     episodes.update(batch_size=10)
     names.update(batch_size=3, weight=0.3)
     config.update(
-        loop=dict(steps=680, save_every=100),
+        loop=dict(steps=600, save_every=100),
         optimizer=dict(decay_steps=300),
         evaluation=dict(shots=(0, 1, 2, 4, 8, 16), episodes=50),
     )
