@@ -166,6 +166,23 @@ def get_config() -> ml_collections.ConfigDict:
         b2=0.999,
     )
     config.loop = dict(steps=500_000, log_every=100, save_every=5000)
-    config.mesh = dict(data=1)
+    config.remat = "full"
+    config.features = "in_step"
+    config.mesh = dict(
+        slice=1,
+        data=1,
+        fsdp=1,
+        tensor=1,
+        rules=dict(
+            batch=("slice", "data", "fsdp"),
+            images=("slice", "data", "fsdp", "tensor"),
+            embed=("fsdp",),
+            channels=("fsdp",),
+            vocab=("tensor",),
+            heads=("tensor",),
+            kv_heads=("tensor",),
+            mlp=("tensor",),
+        ),
+    )
     config.evaluation = dict(shots=(0, 4, 8, 16, 32), language_shots=8, gallery_shots=4)
     return config

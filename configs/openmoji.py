@@ -163,7 +163,7 @@ def get_config() -> ml_collections.ConfigDict:
         b2=0.98,
     )
     config.loop = dict(steps=185, log_every=1, save_every=50)
-    config.mesh = dict(data=1)
+    config.mesh = dict(slice=1, data=1, fsdp=1, tensor=1)
     config.evaluation = dict(
         shots=(0, 4, 8, 16),
         families=(

@@ -15,9 +15,11 @@ from flamingo_jax.data.openmoji.builder import SIZE
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.limits import check_limits
+from flamingo_jax.models.axes import NAMES
 from flamingo_jax.models.decoder import DecoderConfig
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.vit import ViTConfig
+from flamingo_jax.parallel.mesh import check_rules
 
 Rules = Iterator[tuple[bool, str]]
 """Whether all is well, and what to say if not."""
@@ -33,11 +35,14 @@ def check_config(config: RunConfig, devices: int) -> None:
     Raises:
       UserError: the message names the field and what to change.
     """
-    for rules in (_intervals(config), _vision(config), _bridge(config), _mixture(config)):
-        _hold(rules)
-    if config.mesh.data > devices:
+    check_rules(config.mesh.rules, NAMES)
+    rules = (_intervals, _mesh, _vision, _bridge, _mixture)
+    for rule in rules:
+        _hold(rule(config))
+    if config.mesh.devices > devices:
         raise UserError(
-            f"mesh.data is {config.mesh.data} but JAX sees {devices} device(s): lower mesh.data."
+            f"The mesh {config.mesh} has {config.mesh.devices} devices but JAX sees {devices}: "
+            "lower mesh.data, mesh.fsdp or mesh.tensor."
         )
 
 
@@ -88,7 +93,26 @@ def _intervals(config: RunConfig) -> Rules:
         for field in ("steps", "log_every", "save_every"):
             value = getattr(stage, field)
             yield value >= 1, f"{where}.{field} must be at least 1, not {value}."
-    yield config.mesh.data >= 1, f"mesh.data must be at least 1, not {config.mesh.data}."
+    for field in ("max_bad_steps", "stall_minutes"):
+        value = getattr(config.loop, field)
+        yield value > 0, f"loop.{field} must be more than 0, not {value}."
+
+
+def _mesh(config: RunConfig) -> Rules:
+    for axis, size in config.mesh.shape.items():
+        yield size >= 1, f"mesh.{axis} must be at least 1, not {size}."
+    sizes = {
+        f"mixture.datasets[{i}].batch_size": dataset.batch_size
+        for i, dataset in enumerate(config.mixture.datasets)
+    }
+    ways = config.mesh.ways("batch")
+    for where, size in {**sizes, "vision_training.batch": config.vision_training.batch}.items():
+        yield (
+            size % ways == 0,
+            f"{where} is {size}, which cannot be split into {ways} parts over "
+            f"{' and '.join(config.mesh.split('batch'))} of the mesh {config.mesh}: make it a "
+            "multiple.",
+        )
 
 
 def _vision(config: RunConfig) -> Rules:
@@ -165,6 +189,8 @@ def _bridge(config: RunConfig) -> Rules:
 
 def _mixture(config: RunConfig) -> Rules:
     names = [dataset.name for dataset in config.mixture.datasets]
+    workers = config.mixture.workers
+    yield workers >= 0, f"mixture.workers must be 0 or more, not {workers}."
     yield bool(names), "mixture.datasets is empty: name at least one."
     yield len(set(names)) == len(names), f"mixture.datasets has a name twice: {', '.join(names)}."
     for i, dataset in enumerate(config.mixture.datasets):
@@ -172,11 +198,6 @@ def _mixture(config: RunConfig) -> Rules:
         for field in ("batch_size", "length", "media", "max_answer_tokens", "frames"):
             value = getattr(dataset, field)
             yield value >= 1, f"{where}.{field} must be at least 1, not {value}."
-        yield (
-            dataset.batch_size % config.mesh.data == 0,
-            f"{where}.batch_size is {dataset.batch_size}, which mesh.data={config.mesh.data} "
-            "devices cannot share: make it a multiple.",
-        )
         most = config.resampler.max_frames  # 0 where frames are not told apart
         yield (
             dataset.frames <= max(most, 1),

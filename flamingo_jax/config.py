@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ml_collections
 
@@ -19,7 +19,7 @@ from flamingo_jax.data.mixture import MixtureConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import FlamingoConfig, Language
+from flamingo_jax.models.flamingo import FlamingoConfig, Language, Remat
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig
@@ -36,17 +36,21 @@ class RunConfig:
 
     Attributes:
       seed: of initial values and data alike.
-      dtype: compute type of the model, `float32` or `bfloat16`; parameters stay float32.
+      dtype: compute type of the model, `float32` or `bfloat16`. What is frozen is held in it, what
+        is trained is float32.
       vision: the vision encoder; the fields tell whether an NFNet or a ViT.
       vision_training: its contrastive pretraining.
       decoder: the language model.
       language: whether it is `frozen`, `fine_tuned` with the rest, or trained `from_scratch`.
       resampler: the Perceiver Resampler.
       xattn: the gated cross-attention layers.
+      remat: what is computed anew in the backward pass, see `FlamingoConfig`.
+      features: visual features are `kept`, computed once for each image that a run on the drawings
+        has; or `in_step`, where images are too many to be kept.
       mixture: the data sets, their batch sizes and weights.
       optimizer: AdamW over the new parameters.
       loop: steps and intervals.
-      mesh: devices.
+      mesh: devices, and what is split over them.
       evaluation: few-shot benchmarks.
     """
 
@@ -58,6 +62,8 @@ class RunConfig:
     language: Language = "frozen"
     resampler: ResamplerConfig
     xattn: CrossAttentionConfig
+    remat: Remat = "none"
+    features: Literal["kept", "in_step"] = "kept"
     mixture: MixtureConfig
     optimizer: OptimizerConfig
     loop: LoopConfig
@@ -74,6 +80,7 @@ class RunConfig:
             vision=self.vision,
             language=self.language,
             dtype=self.dtype,
+            remat=self.remat,
         )
 
 

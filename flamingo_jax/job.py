@@ -3,6 +3,7 @@
 Each stage leaves its result in the work directory and is passed over, or resumed, if it is there.
 """
 
+import dataclasses
 import json
 import logging
 import zipfile
@@ -11,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import traverse_util
 
 from flamingo_jax import config as configuration
@@ -28,26 +27,30 @@ from flamingo_jax.evaluation.page import write_report
 from flamingo_jax.evaluation.run import evaluate, write_results
 from flamingo_jax.evaluation.table import summary
 from flamingo_jax.inference.features import FeatureCache
+from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.flamingo import FlamingoModel, gates, stack_layers
 from flamingo_jax.models.nfnet import VisionConfig
-from flamingo_jax.parallel.mesh import make_mesh, replicated
+from flamingo_jax.parallel.layout import Layout, make_layout
+from flamingo_jax.parallel.processes import lead, lead_first, wait_for_all
 from flamingo_jax.runs import load
 from flamingo_jax.training.contrastive import pretrain
 from flamingo_jax.training.loop import train
 from flamingo_jax.training.optimizer import make_optimizer
 from flamingo_jax.training.provenance import timed, write_versions
 from flamingo_jax.training.source import Source
-from flamingo_jax.training.step import TrainState, make_step
+from flamingo_jax.training.state import TrainState, in_compute_type, init_state
+from flamingo_jax.training.step import make_step
 
 _log = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, folder: Path) -> None:
+def run(config: RunConfig, folder: Path, profiled: range = range(0)) -> None:
     """Runs, resumes or passes over every stage of a run.
 
     Args:
       config: the whole configuration.
-      folder: the work directory; made if absent.
+      folder: the work directory; made if absent, and common to all processes.
+      profiled: steps of the Flamingo stage to write a profile of.
 
     Raises:
       UserError: the folder belongs to another config, or a stage cannot go on.
@@ -55,24 +58,29 @@ def run(config: RunConfig, folder: Path) -> None:
     """
     check_config(config, len(jax.devices()))
     check_drawable(config)
-    claim(config, folder)
+    layout = make_layout(config.mesh, parameter_axes)
+    with lead_first("claim"):
+        claim(config, folder)
     clock = folder / "stages.json"
-    with timed(clock, "data"):
+    with timed(clock, "data"), lead_first("data"):
         drawings = load_drawings(folder / "data")
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     if not (folder / "results.json").exists():
         check_sizes(config, drawings, tokenizer)
     with timed(clock, "vision"):
-        frozen = frozen_weights(config, folder, drawings, tokenizer)
-    features = feature_cache(config, folder, drawings, frozen)
+        make_frozen(config, folder, drawings, tokenizer, layout)
+    features = feature_cache(config, folder, drawings)
     with timed(clock, "flamingo"):
-        train_flamingo(config, folder, drawings, tokenizer, frozen, features)
+        train_flamingo(config, folder, drawings, tokenizer, layout, features, profiled)
     if not (folder / "results.json").exists():
         with timed(clock, "evaluation"):
             found = evaluate(load(folder, features=features), drawings, config.evaluation, "test")
-            write_results(folder, found, "test")
-    print(summary(json.loads((folder / "results.json").read_text(encoding="utf-8"))))
-    print(f"Report: {write_report(folder)}")
+            if lead():
+                write_results(folder, found, "test")
+    if lead():
+        print(summary(json.loads((folder / "results.json").read_text(encoding="utf-8"))))
+        print(f"Report: {write_report(folder)}")
+    wait_for_all("report")
 
 
 def claim(config: RunConfig, folder: Path) -> None:
@@ -96,46 +104,58 @@ def claim(config: RunConfig, folder: Path) -> None:
     configuration.save(config, path)
 
 
-def frozen_weights(
-    config: RunConfig, folder: Path, drawings: list[Drawing], tokenizer: Tokenizer
-) -> Any:
-    """The frozen collection: the language model's weights and the pretrained vision encoder's."""
-    if not (folder / "frozen").exists():
-        path = smollm2.find_gguf()
-        decoder, vocabulary, layers = smollm2.read_language_model(path)
-        check_decoder(config.decoder, decoder, path.name)
-        assert isinstance(config.vision, VisionConfig)  # as check_drawings saw
-        vision = pretrain(
-            config.vision_training,
-            config.vision,
-            drawings,
-            vocabulary["embedding"],
-            tokenizer,
-            folder / "vision",
-        )
-        language = {"vocabulary": vocabulary, **stack_layers(layers, config.model)}
-        save_tree(folder / "frozen", {"language": language, "vision": vision["params"]})
-    return load_tree(folder / "frozen")
+def make_frozen(
+    config: RunConfig,
+    folder: Path,
+    drawings: list[Drawing],
+    tokenizer: Tokenizer,
+    layout: Layout,
+) -> None:
+    """Stores the frozen collection: the language model and the vision encoder, pretrained here."""
+    if (folder / "frozen").exists():
+        return
+    path = smollm2.find_gguf()
+    decoder, vocabulary, layers = smollm2.read_language_model(path)
+    check_decoder(config.decoder, decoder, path.name)
+    assert isinstance(config.vision, VisionConfig)  # as check_drawings saw
+    vision = pretrain(
+        config.vision_training,
+        config.vision,
+        drawings,
+        vocabulary["embedding"],
+        tokenizer,
+        folder / "vision",
+        layout,
+    )
+    language = {"vocabulary": vocabulary, **stack_layers(layers, config.model)}
+    save_tree(folder / "frozen", {"language": language, "vision": vision["params"]})
 
 
-def feature_cache(
-    config: RunConfig, folder: Path, drawings: list[Drawing], frozen: Any
-) -> FeatureCache:
+def frozen_weights(config: RunConfig, folder: Path, layout: Layout) -> Any:
+    """The frozen collection on the mesh, in the type that the model computes in."""
+    dtype = config.dtype if config.language == "frozen" else "float32"
+    return load_tree(
+        folder / "frozen", lambda shapes: layout.abstract(in_compute_type(shapes, dtype))
+    )
+
+
+def feature_cache(config: RunConfig, folder: Path, drawings: list[Drawing]) -> FeatureCache:
     """Features from the frozen vision encoder; those of the drawings themselves are on disk."""
     model = FlamingoModel(config.model)
-    vision = jax.device_put({"frozen": {"vision": frozen["vision"]}})
+    vision = jax.device_put({"frozen": {"vision": load_tree(folder / "frozen")["vision"]}})
     encode = jax.jit(lambda vision, images: model.apply(vision, images, method="encode"))
     cache = FeatureCache(lambda images: encode(vision, images))
     stored = folder / "vision" / "features.npz"
-    if stored.exists():
-        try:
-            cache.load(stored)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            _log.warning("%s cannot be read (%s): it is made again.", stored, error)
-    known = len(cache)
-    cache.store(drawing.image for drawing in drawings)
-    if len(cache) > known:
-        cache.save(stored)
+    with lead_first("features"):
+        if stored.exists():
+            try:
+                cache.load(stored)
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+                _log.warning("%s cannot be read (%s): it is made again.", stored, e)
+        known = len(cache)
+        cache.store(drawing.image for drawing in drawings)
+        if len(cache) > known:
+            cache.save(stored)
     return cache
 
 
@@ -144,32 +164,34 @@ def train_flamingo(
     folder: Path,
     drawings: list[Drawing],
     tokenizer: Tokenizer,
-    frozen: Any,
+    layout: Layout,
     features: FeatureCache,
+    profiled: range = range(0),
 ) -> TrainState:
     """Trains the resampler and the cross-attention, or goes on where the folder left off."""
-    model, mesh = FlamingoModel(config.model), make_mesh(config.mesh)
+    model, sets = FlamingoModel(config.model), config.mixture.datasets
     optimizer = make_optimizer(config.optimizer, config.loop.steps)
-    params = init_params(model, config)
+    state, frozen = (
+        init_state(model, optimizer, config.seed, layout),
+        frozen_weights(config, folder, layout),
+    )
     if config.language == "fine_tuned":
-        params = {**params, "language": joined(params["language"], frozen["language"])}
+        language = joined(state.params["language"], frozen["language"])
+        state = dataclasses.replace(state, params={**state.params, "language": language})
     if config.language != "frozen":
         frozen = {"vision": frozen["vision"]}
-    frozen = jax.device_put(frozen, replicated(mesh))
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=jax.jit(optimizer.init)(params)
-    )
-    sets = config.mixture.datasets
-    batches = make_iterator(config.mixture, drawings, tokenizer, config.seed, "train")
+    rows = {entry.name: layout.rows(entry.batch_size) for entry in sets}
+    batches = make_iterator(config.mixture, drawings, tokenizer, config.seed, "train", rows)
     return train(
         config.loop,
-        make_step(model, optimizer, {entry.name: entry.weight for entry in sets}, mesh),
-        jax.device_put(state, replicated(mesh)),
+        make_step(model, optimizer, {entry.name: entry.weight for entry in sets}, layout),
+        state,
         frozen,
-        Source(batches, features, {entry.name: entry.max_answer_tokens for entry in sets}),
+        Source(batches, sets, layout, features if config.features == "kept" else None),
         folder,
         lambda params: {"gates": gates(config.model, params)},
         config.mixture.turns,
+        profiled,
     )
 
 
@@ -177,15 +199,3 @@ def joined(language: Any, pretrained: Any) -> Any:
     """The language model's variables with the pretrained ones in place of their initial values."""
     flat = {**traverse_util.flatten_dict(language), **traverse_util.flatten_dict(pretrained)}
     return traverse_util.unflatten_dict(flat)
-
-
-def init_params(model: FlamingoModel, config: RunConfig) -> Any:
-    """Initial values of the new parameters, from the config's seed."""
-    size = config.vision.image_size
-    images = np.zeros((1, 1, 1, size, size, 3), np.uint8)
-    tokens = np.zeros((1, 2), np.int32)
-
-    def init(key: jax.Array) -> Any:
-        return model.init(key, tokens, images, np.ones_like(tokens), method="from_pixels")["params"]
-
-    return jax.jit(init)(jax.random.key(config.seed))

@@ -63,7 +63,7 @@ def read(values: Mapping[str, Any]) -> tuple[FlamingoConfig, Sequence]:
         benchmark = workload.read(values)
         return benchmark.model, Sequence(benchmark.work.tokens, benchmark.work.images, 1)
     config = configuration.resolve(values)
-    check_config(config, config.mesh.data)
+    check_config(config, config.mesh.devices)
     first = config.mixture.datasets[0]
     return config.model, Sequence(first.length, first.media, first.frames)
 

@@ -1,25 +1,59 @@
-"""The main job.
+"""The main job, on one machine or on many.
 
-python -m flamingo_jax.train --config=configs/openmoji.py --workdir=runs/openmoji
+    python -m flamingo_jax.train --config=configs/openmoji.py --workdir=runs/openmoji
+        [--profile_steps=10:15] [--multihost]
+        [--coordinator=HOST:PORT --num_processes=2 --process_index=0]
+
+On many machines the same command is started on each, with a work directory common to all.
 """
 
+import re
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
 from flamingo_jax import cli
+from flamingo_jax.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, a file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
+_PROFILE = flags.DEFINE_string(
+    "profile_steps", "", "FIRST:LAST steps to write a trace of to WORKDIR/tensorboard."
+)
+_MULTIHOST = flags.DEFINE_bool("multihost", False, "Join the other hosts of a TPU slice.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first process, to join others that are no TPU hosts."
+)
+_COUNT = flags.DEFINE_integer("num_processes", None, "Processes in all.", lower_bound=1)
+_INDEX = flags.DEFINE_integer("process_index", None, "This one's number, from 0.", lower_bound=0)
 flags.mark_flag_as_required("config")
 
 
 def main() -> None:
     """Runs or resumes the job that the flags name."""
     from flamingo_jax import config, job
+    from flamingo_jax.parallel import processes
 
-    job.run(config.resolve(_CONFIG.value), Path(_WORKDIR.value))
+    profiled = steps(_PROFILE.value)
+    if _MULTIHOST.value or _COORDINATOR.value:
+        processes.start(_COORDINATOR.value, _COUNT.value, _INDEX.value)
+    job.run(config.resolve(_CONFIG.value), Path(_WORKDIR.value), profiled)
+
+
+def steps(text: str) -> range:
+    """The steps FIRST to LAST of `FIRST:LAST`; none of an empty text.
+
+    Raises:
+      UserError: the text says something else.
+    """
+    if not text:
+        return range(0)
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    first, last = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= first <= last:
+        raise UserError(f"--profile_steps takes FIRST:LAST, 10:15 for instance, not {text!r}.")
+    return range(first, last + 1)
 
 
 if __name__ == "__main__":

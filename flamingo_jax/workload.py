@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flamingo_jax import config as configuration
@@ -25,16 +24,19 @@ from flamingo_jax.inference.cache import PromptBatch
 from flamingo_jax.inference.generate import GenerationConfig, generate
 from flamingo_jax.inference.handle import encode, resample
 from flamingo_jax.inference.layers import unstack
+from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.decoder import DecoderConfig
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
-from flamingo_jax.parallel.mesh import MeshConfig, make_mesh, replicated
+from flamingo_jax.parallel.layout import make_layout
+from flamingo_jax.parallel.mesh import MeshConfig
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
-from flamingo_jax.training.step import TrainState, make_step
+from flamingo_jax.training.state import TrainState
+from flamingo_jax.training.step import make_step
 
 WHAT = ("train", "generate")
 
@@ -181,14 +183,13 @@ def describe(config: BenchmarkConfig) -> dict[str, Any]:
 
 def training_step(config: BenchmarkConfig) -> Callable[[], Any]:
     """A call that encodes the images, takes one optimizer step, and waits for it."""
-    model, work, mesh = FlamingoModel(config.model), config.work, make_mesh(MeshConfig())
-    variables = jax.device_put(jax.jit(lambda: _variables(config))(), replicated(mesh))
-    params, frozen = variables["params"], variables["frozen"]
+    model, work = FlamingoModel(config.model), config.work
+    layout = make_layout(MeshConfig(), parameter_axes)
+    variables = layout.place(jax.jit(lambda: _variables(config))())
+    frozen = variables["frozen"]
     optimizer = make_optimizer(config.optimizer, 10_000)
-    step = make_step(model, optimizer, {"all": 1.0}, mesh)
-    state = jax.device_put(
-        TrainState(jnp.int32(0), params, jax.jit(optimizer.init)(params)), replicated(mesh)
-    )
+    step = make_step(model, optimizer, {"all": 1.0}, layout)
+    state = layout.place(TrainState.create(variables["params"], optimizer))
     tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, work.batch, work.tokens)
     at_BxA = np.tile(np.arange(work.tokens - 1, dtype=np.int32), (work.batch, 1))
     targets_BxA = tokens_BxT[:, 1:]

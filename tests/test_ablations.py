@@ -16,14 +16,17 @@ from flamingo_jax.checks import check_config
 from flamingo_jax.config import RunConfig
 from flamingo_jax.data.mixture import DatasetConfig
 from flamingo_jax.errors import UserError
+from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import PerceiverResampler
 from flamingo_jax.models.vit import ViTConfig
-from flamingo_jax.parallel.mesh import MeshConfig, make_mesh, replicated
+from flamingo_jax.parallel.layout import make_layout
+from flamingo_jax.parallel.mesh import MeshConfig
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import labels, make_optimizer
-from flamingo_jax.training.step import TrainState, make_step
+from flamingo_jax.training.state import TrainState
+from flamingo_jax.training.step import make_step
 
 OF_DATA = [
     name for name, (_, fields) in ablations.ROWS.items() if any("mixture" in f for f in fields)
@@ -172,19 +175,19 @@ def train(
     steps: list[list[DatasetConfig]],
     optimizer: optax.GradientTransformation | None = None,
 ) -> Trained:
-    """One step for each list of data sets, of gradient descent if no optimizer is given."""
+    """One step for each list of data sets; of the gradients' signs if no optimizer is given.
+
+    A sign moves a parameter however small its gradient is.
+    """
     check_config(config, 1)
-    mesh, model = make_mesh(MeshConfig()), FlamingoModel(config.model)
-    optimizer = optimizer or optax.sgd(1.0)
+    layout, model = make_layout(MeshConfig(), parameter_axes), FlamingoModel(config.model)
+    optimizer = optimizer or optax.sign_sgd(0.1)
     one = inputs_of(steps[0][0], config.vision)
     variables = drawn(config.model, one.tokens_BxT, one.features_BxNxFxPxC, one.media_index_BxT)
     weights = {dataset.name: dataset.weight for dataset in config.mixture.datasets}
-    step = make_step(model, optimizer, weights, mesh)
-    opt_state = jax.eval_shape(optimizer.init, variables["params"])
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_state)
-    state = TrainState(np.zeros((), np.int32), variables["params"], zeros)
-    state = jax.device_put(state, replicated(mesh))
-    frozen = jax.device_put(variables.get("frozen", {}), replicated(mesh))
+    step = make_step(model, optimizer, weights, layout)
+    state = layout.place(TrainState.create(variables["params"], optimizer))
+    frozen = layout.place(variables.get("frozen", {}))
     metrics = []
     for datasets in steps:
         inputs = {dataset.name: inputs_of(dataset, config.vision) for dataset in datasets}

@@ -61,8 +61,12 @@ def command(module: str, *options: str) -> subprocess.CompletedProcess[str]:
         ),
         (
             [SMOKE, WORKDIR, "--config.mesh.data=3", "--config.mixture.datasets[0].batch_size=7"],
-            "mixture.datasets[0].batch_size is 7, which mesh.data=3 devices cannot share: "
-            "make it a multiple.",
+            "mixture.datasets[0].batch_size is 7, which cannot be split into 3 parts over data of "
+            "the mesh slice=1, data=3, fsdp=1, tensor=1: make it a multiple.",
+        ),
+        (
+            [SMOKE, WORKDIR, "--profile_steps=5"],
+            "--profile_steps takes FIRST:LAST, 10:15 for instance, not '5'.",
         ),
     ],
 )

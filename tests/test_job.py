@@ -261,7 +261,7 @@ def test_a_folder_of_another_config_says_what_differs(whole: Path) -> None:
         ({"evaluation": {"tokens": 20}}, r"evaluation\.tokens is 20, but a prompt of .* needs \d+"),
         ({"evaluation": {"shots": (0, 16)}}, r"16 shots needs \d+: raise it, or take fewer"),
         ({"decoder": {"num_layers": 4}}, r"where num_layers is 3, not 4"),
-        ({"mesh": {"data": 8}}, r"mesh\.data=8"),
+        ({"mesh": {"data": 8}}, r"cannot be split into 8 parts over data"),
     ],
 )
 def test_what_cannot_fit_is_told_before_training(

@@ -8,13 +8,14 @@ import types
 import chex
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import flamingo_jax
 from flamingo_jax import runs
 from flamingo_jax.checkpoints.store import StepStore, load_params, save_tree
 from flamingo_jax.errors import UserError
-from flamingo_jax.training.step import TrainState
+from flamingo_jax.training.state import TrainState
 from tests.inference.conftest import build, quadrants, word_tokenizer
 from tests.tiny_run import ROOT, finished
 
@@ -23,7 +24,7 @@ def test_params_of_the_newest_readable_checkpoint(tmp_path):
     store = StepStore(tmp_path)
     for step in (1, 2, 3):
         params = {"a": {"b": jnp.full((2, 3), step)}, "c": jnp.float32(step)}
-        store.save(step, TrainState(step=jnp.int32(step), params=params, opt_state=params), {})
+        store.save(step, TrainState.create(params, optax.identity()), {})
     store.close()
     np.testing.assert_array_equal(load_params(tmp_path)["a"]["b"], np.full((2, 3), 3))
     for file in (tmp_path / "3" / "state").rglob("*"):
@@ -42,7 +43,7 @@ def test_a_loaded_model_equals_the_saved_one(tmp_path, monkeypatch):
     save_tree(tmp_path / "frozen", saved.variables["frozen"])
     store = StepStore(tmp_path / "checkpoints")
     params = saved.variables["params"]
-    store.save(1, TrainState(step=jnp.int32(1), params=params, opt_state=()), {})
+    store.save(1, TrainState.create(params, optax.identity()), {})
     store.close()
     config = types.SimpleNamespace(model=saved.config)
     monkeypatch.setattr(runs.configuration, "load", lambda path: config)

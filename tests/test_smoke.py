@@ -132,7 +132,7 @@ def test_report_shows_every_part(smoke_run: Path) -> None:
 
 
 def test_a_finished_run_says_what_is_there(smoke_run: Path) -> None:
-    kept = ("results.json", "metrics.jsonl", "frozen/sums.json", "vision/results.json")
+    kept = ("results.json", "metrics.jsonl", "frozen/sums.0.json", "vision/results.json")
     before = [(smoke_run / name).stat().st_mtime_ns for name in kept if (smoke_run / name).exists()]
     done = run(
         *("flamingo_jax.train", "--config=configs/openmoji_smoke.py", f"--workdir={smoke_run}")

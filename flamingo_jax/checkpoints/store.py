@@ -3,7 +3,8 @@
 A step's checkpoint holds the new parameters, the optimizer's state and the data iterator's state.
 Orbax writes it under a temporary name in the background and renames it when whole, so a killed
 writer or a full disk leaves the step before it intact. Once written, its files' checksums are put
-beside them, since nothing else tells of a flipped bit in an array.
+beside them, since nothing else tells of a flipped bit in an array. Of several processes each writes
+and reads what its devices hold, and checks its share of the files; the folder is common to all.
 """
 
 import contextlib
@@ -17,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
 from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.errors import UserError, no_room
+from flamingo_jax.parallel.processes import all_agree, lead, wait_for_all
 
-SUMS = "sums.json"
-"""CRC-32 of every file of a written folder, by name."""
+SUMS = "sums.{}.json"
+"""CRC-32 by name of a process's share of the files in a written folder."""
 
 _log = logging.getLogger(__name__)
 
@@ -112,8 +115,10 @@ class StepStore:
     def _set_aside(self, step: int, reason: str) -> None:
         path = self._folder / str(step)
         aside = path.with_name(f"{step}.damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+        if lead():
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        wait_for_all(f"set aside {path}")
         self._manager.reload()
         _log.warning(
             "Checkpoint %s cannot be read (%s): going back to the one before. It is kept as %s.",
@@ -145,17 +150,9 @@ def load_params(folder: Path) -> Any:
     reason = "there is none"
     for step in steps:
         whole = folder.absolute() / str(step)
-        state = epath.Path(whole / "state")
         try:
             check_seal(whole)
-            with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-                like = {"params": jax.tree.map(_abstract, handler.metadata(state).tree["params"])}
-                args = ocp.args.PyTreeRestore(
-                    like,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(like),
-                    partial_restore=True,
-                )
-                return handler.restore(state, args=args)["params"]
+            return _read_arrays(whole / "state", "params")["params"]
         except Exception as error:  # orbax raises bare ones
             reason = _reason(error)
             _log.warning("Checkpoint %s cannot be read (%s).", folder / str(step), reason)
@@ -163,6 +160,17 @@ def load_params(folder: Path) -> Any:
         f"No readable checkpoint in {folder} ({reason}): run the training job on that work "
         "directory until its first checkpoint."
     )
+
+
+def _read_arrays(folder: Path, part: str | None = None) -> Any:
+    """A stored tree, or one entry of it, as NumPy arrays; the devices that wrote it may be gone."""
+    path = epath.Path(folder.absolute())
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        tree = handler.metadata(path).tree
+        like = jax.tree.map(_abstract, {part: tree[part]} if part else tree)
+        numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
+        args = ocp.args.PyTreeRestore(like, restore_args=numpy, partial_restore=bool(part))
+        return handler.restore(path, args=args)
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -187,25 +195,25 @@ def save_tree(folder: Path, tree: Any) -> None:
         ) from error
 
 
-def load_tree(folder: Path, like: Any | None = None) -> Any:
+def load_tree(folder: Path, wanted: Callable[[Any], Any] | None = None) -> Any:
     """Reads a tree written by `save_tree`.
 
     Args:
       folder: where it lies.
-      like: shapes, types and shardings to restore to; None gives NumPy arrays as saved.
+      wanted: from the tree's shapes to those with the types and shardings to restore to; None
+        gives NumPy arrays as saved.
 
     Raises:
       UserError: nothing is there, or it is damaged.
     """
     try:
         check_seal(folder)
+        if wanted is None:
+            return _read_arrays(folder)
         with ocp.StandardCheckpointer() as checkpointer:
-            if like is None:
-                metadata = checkpointer.metadata(folder.absolute()).item_metadata
-                like = jax.tree.map(
-                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata.tree
-                )
-            return checkpointer.restore(folder.absolute(), like)
+            metadata = checkpointer.metadata(folder.absolute()).item_metadata
+            shapes = jax.tree.map(_abstract, metadata.tree)
+            return checkpointer.restore(folder.absolute(), wanted(shapes))
     except Exception as error:  # orbax raises bare ones
         raise UserError(
             f"No readable arrays in {folder} ({_reason(error)}): "
@@ -214,29 +222,42 @@ def load_tree(folder: Path, like: Any | None = None) -> Any:
 
 
 def seal(folder: Path) -> None:
-    """Writes the checksums of a folder's files into it."""
-    write_json(folder / SUMS, _sums(folder))
+    """Writes the checksums of this process's share of a folder's files into it."""
+    write_json(folder / SUMS.format(jax.process_index()), _sums(folder, _share(_files(folder))))
 
 
 def check_seal(folder: Path) -> None:
     """Compares a folder's files with its checksums; one that was not sealed passes.
 
+    Every process does so with a share of the files, and all of them come to the same end.
+
     Raises:
       ValueError: a file has changed, or is missing.
     """
-    path = folder / SUMS
-    if not path.exists():
-        return
-    expected, found = json.loads(path.read_text(encoding="utf-8")), _sums(folder)
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise ValueError(f"{name} is {'damaged' if name in found else 'missing'}")
+    expected: dict[str, int] = {}
+    for path in folder.glob(SUMS.format("*")):
+        expected.update(json.loads(path.read_text(encoding="utf-8")))
+    names = sorted(expected.keys() | set(_files(folder))) if expected else []
+    found = _sums(folder, _share(names))
+    wrong = [name for name in _share(names) if expected.get(name) != found.get(name)]
+    if not all_agree(not wrong):
+        name = wrong[0] if wrong else "what another process checked"
+        raise ValueError(f"{name} is {'missing' if wrong and name not in found else 'damaged'}")
 
 
-def _sums(folder: Path) -> dict[str, int]:
-    """CRC-32 by name."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != SUMS)
-    return {str(path.relative_to(folder)): _sum(path) for path in files}
+def _files(folder: Path) -> list[str]:
+    """Names of all files in a folder but the checksums."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [str(path.relative_to(folder)) for path in paths if not path.name.startswith("sums.")]
+
+
+def _share(names: list[str]) -> list[str]:
+    return names[jax.process_index() :: jax.process_count()]
+
+
+def _sums(folder: Path, names: list[str]) -> dict[str, int]:
+    """CRC-32 of those files that are there."""
+    return {name: _sum(folder / name) for name in names if (folder / name).is_file()}
 
 
 def _sum(path: Path) -> int:

@@ -1,8 +1,8 @@
-"""The mixture: a grain stream for each data set, every one with its batch size and weight.
+"""The mixture: data sets in grain, every one with its batch size and weight.
 
 A step gets a batch of each data set, or of one after another in turn. Example i of a data set
-depends on the seed, the data set's name and i alone, and the place in the stream is a few integers,
-so a run can stop and go on anywhere.
+depends on the seed, the data set's name and i alone, and a step's examples on its number, so a run
+can stop and go on anywhere, with any number of hosts and of processes that make its batches.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import grain
 import numpy as np
+from absl import flags
 
 from flamingo_jax.data.batch import Batch
 from flamingo_jax.data.drawings import Drawing
@@ -71,10 +72,12 @@ class MixtureConfig:
       datasets: in the order of their turns.
       schedule: `accumulate` the gradients of all data sets before each update, or one data set's
         batch a step, `round_robin` (arXiv:2204.14198, §3.3).
+      workers: processes that make batches ahead of the steps; 0 makes them in the run's own.
     """
 
     datasets: tuple[DatasetConfig, ...]
     schedule: Literal["accumulate", "round_robin"] = "accumulate"
+    workers: int = 0
 
     @property
     def turns(self) -> int:
@@ -83,46 +86,32 @@ class MixtureConfig:
 
 
 class Mixture:
-    """Iterator over one batch for each data set; its place is plain JSON."""
+    """Iterator over steps, each a batch by data set; its place is the number of steps taken."""
 
-    def __init__(self, streams: Mapping[str, Any]) -> None:
-        self._streams = dict(streams)
-
-    def __next__(self) -> dict[str, Batch]:
-        return {name: Batch(**next(stream)) for name, stream in self._streams.items()}
-
-    def get_state(self) -> dict[str, Any]:
-        """Where each stream stands."""
-        return {name: stream.get_state() for name, stream in self._streams.items()}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a place given by `get_state`."""
-        for name, stream in self._streams.items():
-            stream.set_state(state[name])
-
-
-class RoundRobin:
-    """Iterator over one batch of one data set, of each in turn; its place is plain JSON."""
-
-    def __init__(self, streams: Mapping[str, Any]) -> None:
-        self._streams = dict(streams)
-        self._turn = 0
+    def __init__(self, steps: grain.MapDataset, workers: int = 0) -> None:
+        """`steps`: arrays of `Batch` by field, by data set, of any step."""
+        self._steps, self._workers = steps, workers
+        self.set_state({"step": 0})
 
     def __next__(self) -> dict[str, Batch]:
-        name = list(self._streams)[self._turn]
-        self._turn = (self._turn + 1) % len(self._streams)
-        return {name: Batch(**next(self._streams[name]))}
+        made = next(self._iterator)
+        self._taken += 1
+        return {name: Batch(**arrays) for name, arrays in made.items()}
 
-    def get_state(self) -> dict[str, Any]:
-        """Whose turn it is, and where each stream stands."""
-        streams = {name: stream.get_state() for name, stream in self._streams.items()}
-        return {"turn": self._turn, "streams": streams}
+    def get_state(self) -> dict[str, int]:
+        """The number of steps taken."""
+        return {"step": self._taken}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a place given by `get_state`."""
-        self._turn = state["turn"]
-        for name, stream in self._streams.items():
-            stream.set_state(state["streams"][name])
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Goes to a place given by `get_state`, of an iterator with other rows or workers, too."""
+        self._taken = state["step"]
+        # Grain's own place would be that of each worker. What is left begins with the next step.
+        left = self._steps[self._taken :].to_iter_dataset(grain.ReadOptions(num_threads=0))
+        if self._workers:
+            if not flags.FLAGS.is_parsed():  # grain has some: where no entry point parsed them
+                flags.FLAGS.mark_as_parsed()
+            left = left.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
+        self._iterator = iter(left)
 
 
 def check_kinds(config: MixtureConfig) -> None:
@@ -145,27 +134,49 @@ def make_iterator(
     tokenizer: Tokenizer,
     seed: int,
     split: str = "train",
-) -> Mixture | RoundRobin:
+    rows: Mapping[str, Sequence[int]] | None = None,
+) -> Mixture:
     """Batches of the drawings of one split.
+
+    Args:
+      config: the data sets.
+      drawings: all splits.
+      tokenizer: of the language model.
+      seed: of all that is drawn.
+      split: whose drawings to take.
+      rows: of each data set's batches, those to make; None for all.
 
     Raises:
       UserError: as `check_kinds`; or, when a sequence is drawn, it does not fit its data set's
         sizes.
     """
     check_kinds(config)
-    pool = Pool(drawings, split)
+    pool, datasets = Pool(drawings, split), config.datasets
+    examples = [_examples(dataset, pool, tokenizer, seed) for dataset in datasets]
 
-    def stream(dataset: DatasetConfig) -> Any:
-        def example(_: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-            return make_example(dataset, pool, tokenizer, rng)
+    def batch(i: int, number: int) -> dict[str, np.ndarray]:
+        size = datasets[i].batch_size
+        wanted = range(size) if rows is None else rows[datasets[i].name]
+        made = [examples[i][number * size + row] for row in wanted]
+        return {field: np.stack([example[field] for example in made]) for field in made[0]}
 
-        own_seed = zlib.crc32(f"{seed}:{dataset.name}".encode())
-        numbers = grain.MapDataset.range(2**31 - 1).seed(own_seed)
-        examples = numbers.random_map(example).batch(dataset.batch_size)
-        return iter(examples.to_iter_dataset(grain.ReadOptions(num_threads=0)))
+    def step(number: int) -> dict[str, dict[str, np.ndarray]]:
+        if config.schedule == "accumulate":
+            return {dataset.name: batch(i, number) for i, dataset in enumerate(datasets)}
+        turn, i = divmod(number, len(datasets))
+        return {datasets[i].name: batch(i, turn)}
 
-    streams = {dataset.name: stream(dataset) for dataset in config.datasets}
-    return Mixture(streams) if config.schedule == "accumulate" else RoundRobin(streams)
+    return Mixture(grain.MapDataset.range(2**31 - 1).map(step), config.workers)
+
+
+def _examples(dataset: DatasetConfig, pool: Pool, tokenizer: Tokenizer, seed: int) -> Any:
+    """Every example of a data set, by its number."""
+
+    def example(_: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return make_example(dataset, pool, tokenizer, rng)
+
+    own_seed = zlib.crc32(f"{seed}:{dataset.name}".encode())
+    return grain.MapDataset.range(2**31 - 1).seed(own_seed).random_map(example)
 
 
 def make_example(

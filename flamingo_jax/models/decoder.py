@@ -30,6 +30,7 @@ from flamingo_jax.models.attention import (
     rotate,
     sinusoids,
 )
+from flamingo_jax.models.axes import constrain
 from flamingo_jax.models.layers import Activation, FeedForward, Norm, make_norm
 
 Array = jax.Array
@@ -217,7 +218,7 @@ class DecoderLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, context: Context) -> Array:
-        cfg = self.config
+        cfg, x_BxTxD = self.config, constrain(x_BxTxD, "batch", "length", "hidden")
 
         def norm(name: str) -> Any:
             return make_norm(cfg.norm, cfg.norm_eps, self.dtype, name, cfg.norm_bias)
@@ -270,9 +271,10 @@ class Vocabulary(nn.Module):
         if (self.config.embedding_width or self.config.width) != self.config.width:
             x = self.project_out(x)
         table_VxE = self.embedding if self.head is None else self.head
-        return jnp.einsum(
+        logits_BxTxV = jnp.einsum(
             "BTE,VE->BTV", x, table_VxE.astype(self.dtype), preferred_element_type=jnp.float32
         )
+        return constrain(logits_BxTxV, "batch", "length", "vocab")
 
     def __call__(self, tokens_BxT: Array, positions_BxT: Array) -> Array:
         """Logits of the embeddings alone; makes all variables."""

@@ -27,6 +27,7 @@ from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionD
 Array = jax.Array
 
 Language = Literal["frozen", "fine_tuned", "from_scratch"]
+Remat = Literal["none", "dots", "full"]
 
 _SHARED: Any = nn.broadcast  # flax annotates `in_axes` as int
 
@@ -46,6 +47,8 @@ class FlamingoConfig:
       unroll: compile the layers one after another instead of a loop over them. A loop copies what
         the backward pass needs into stacked arrays and out again, which a CPU feels; without it
         compile time grows with the number of layers.
+      remat: what each layer computes anew in the backward pass to save memory (arXiv:1604.06174):
+        nothing, all but its matrix products with weights (`dots`), or everything (`full`).
     """
 
     decoder: DecoderConfig
@@ -55,6 +58,7 @@ class FlamingoConfig:
     language: Language = "frozen"
     dtype: str = "float32"
     unroll: bool = False
+    remat: Remat = "none"
 
     def groups(self) -> tuple[int, int, int]:
         """(layers below the first cross-attention, whole groups, layers of a last short group)."""
@@ -112,25 +116,37 @@ def pretrained(config: FlamingoConfig, module: Any, init: bool) -> Any:
     return functools.partial(frozen(module), init=init) if config.language == "frozen" else module
 
 
+def rematerialised(config: FlamingoConfig, module: Any) -> Any:
+    """The class of a layer that keeps for the backward pass what `config.remat` says."""
+    if config.remat == "none":
+        return module
+    policies = jax.checkpoint_policies
+    dots = policies.dots_with_no_batch_dims_saveable
+    policy = dots if config.remat == "dots" else policies.nothing_saveable
+    # Inside a loop nothing can be shared between the passes: no need to forbid it.
+    return nn.remat(module, policy=policy, prevent_cse=False)
+
+
 class DecoderLayers(nn.Module):
     """`num` decoder layers, scanned. [B, T, D] -> [B, T, D]."""
 
-    config: DecoderConfig
+    config: FlamingoConfig
     num: int
-    dtype: jnp.dtype
-    unroll: bool = False
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, context: Context) -> Array:
+        cfg = self.config
         scanned = nn.scan(
             lambda layer, x, context: (layer(x, context), None),
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=_SHARED,
             length=self.num,
-            unroll=self.num if self.unroll else 1,
+            unroll=self.num if cfg.unroll else 1,
         )
-        return scanned(DecoderLayer(self.config, self.dtype, name="layers"), x_BxTxD, context)[0]
+        layer = rematerialised(cfg, DecoderLayer)
+        layers = layer(cfg.decoder, jnp.dtype(cfg.dtype), name="layers")
+        return scanned(layers, x_BxTxD, context)[0]
 
 
 class Group(nn.Module):
@@ -141,20 +157,19 @@ class Group(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, seen: Seen) -> Array:
-        cfg, dtype = self.config, jnp.dtype(self.config.dtype)
+        cfg = self.config
         if cfg.xattn.conditioning != "grafting":
             x_BxTxD = look(cfg, x_BxTxD, seen)
         layers = pretrained(cfg, DecoderLayers, self.is_initializing())
-        return layers(cfg.decoder, self.num, dtype, cfg.unroll, name="language")(
-            x_BxTxD, seen.context
-        )
+        return layers(cfg, self.num, name="language")(x_BxTxD, seen.context)
 
 
 def look(config: FlamingoConfig, x_BxTxD: Array, seen: Seen) -> Array:
     """The cross-attention layer of the module that calls this; the identity without media."""
     if seen.media_BxNxRxD is None or seen.mask_BxTxN is None:
         return x_BxTxD
-    bridge = GatedCrossAttentionDense(config.xattn, jnp.dtype(config.dtype), name="xattn")
+    layer = rematerialised(config, GatedCrossAttentionDense)
+    bridge = layer(config.xattn, jnp.dtype(config.dtype), name="xattn")
     return bridge(x_BxTxD, seen.media_BxNxRxD, seen.mask_BxTxN)
 
 
@@ -166,8 +181,9 @@ class Graft(nn.Module):
     @nn.compact
     def __call__(self, x_BxTxD: Array, seen: Seen) -> Array:
         x_BxTxD = look(self.config, x_BxTxD, seen)
-        layer = DecoderLayer(self.config.decoder, jnp.dtype(self.config.dtype), name="layer")
-        return layer(x_BxTxD, seen.context)
+        layer = rematerialised(self.config, DecoderLayer)
+        dtype = jnp.dtype(self.config.dtype)
+        return layer(self.config.decoder, dtype, name="layer")(x_BxTxD, seen.context)
 
 
 class LanguageModel(nn.Module):
@@ -187,7 +203,7 @@ class LanguageModel(nn.Module):
         x_BxTxD = vocabulary.embed(tokens_BxT, seen.context.positions_BxT)
         below, whole, rest = cfg.groups()
         if below:
-            layers = pretrained(cfg, DecoderLayers, init)(decoder, below, dtype, name="below")
+            layers = pretrained(cfg, DecoderLayers, init)(cfg, below, name="below")
             x_BxTxD = layers(x_BxTxD, seen.context)
         if whole:
             x_BxTxD, _ = self._scanned(whole)(

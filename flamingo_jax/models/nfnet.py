@@ -18,6 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flamingo_jax.models.axes import constrain
+
 Array = jax.Array
 
 _GAIN = 1.7015043497085571
@@ -94,6 +96,7 @@ def standardise(kernel: Array, gain: Array) -> Array:
     Returns:
       gain * (kernel - mean) / sqrt(variance * fan_in), statistics over [h, w, I].
     """
+    kernel, gain = kernel.astype(jnp.float32), gain.astype(jnp.float32)
     fan_in = kernel.shape[0] * kernel.shape[1] * kernel.shape[2]
     mean = jnp.mean(kernel, axis=(0, 1, 2))
     variance = jnp.var(kernel, axis=(0, 1, 2))
@@ -178,6 +181,7 @@ class Block(nn.Module):
     def __call__(self, x: Array) -> Array:
         cfg, hidden = self.config, int(self.channels * self.config.bottleneck)
         groups = hidden // cfg.group_width if cfg.group_width else 1
+        x = constrain(x, "images")
         y = activation(x) / self.beta
         shortcut = x
         if self.transition:
@@ -241,7 +245,7 @@ class VisionEncoder(nn.Module):
     @nn.compact
     def __call__(self, images_MxHxWx3: Array, normalised: bool = False) -> Array:
         images = images_MxHxWx3 if normalised else normalise(images_MxHxWx3)
-        grid = NFNet(self.config, self.dtype, name="net")(images)
+        grid = NFNet(self.config, self.dtype, name="net")(constrain(images, "images"))
         channels = (self.config.features,)
         mean = self.param("feature_mean_C", nn.initializers.zeros, channels)
         scale = self.param("feature_scale_C", nn.initializers.ones, channels)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from flamingo_jax.models.attention import attention_weights, mix
+from flamingo_jax.models.axes import constrain
 from flamingo_jax.models.layers import Activation, FeedForward, widen_dot
 
 Array = jax.Array
@@ -100,7 +101,7 @@ class PerceiverResampler(nn.Module):
     def __call__(self, features_BxNxFxPxC: Array) -> Array:
         cfg = self.config
         B, N, F, P, _ = features_BxNxFxPxC.shape
-        x = features_BxNxFxPxC.astype(self.dtype)
+        x = constrain(features_BxNxFxPxC.astype(self.dtype), "batch")
         if cfg.project:
             x = nn.Dense(cfg.width, dtype=self.dtype, name="project")(x)
         if cfg.max_frames:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from flamingo_jax.models.attention import attention_weights, mix
+from flamingo_jax.models.axes import constrain
 from flamingo_jax.models.layers import Activation, FeedForward
 
 Array = jax.Array
@@ -67,7 +68,7 @@ class ViTLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x_MxLxD: Array) -> Array:
-        cfg = self.config
+        cfg, x_MxLxD = self.config, constrain(x_MxLxD, "images")
         x_MxLxD += self._attention(nn.LayerNorm(cfg.norm_eps, self.dtype, name="norm_1")(x_MxLxD))
         y = nn.LayerNorm(cfg.norm_eps, self.dtype, name="norm_2")(x_MxLxD)
         return x_MxLxD + FeedForward(cfg.mlp_dim, cfg.activation, True, self.dtype, name="mlp")(y)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from flamingo_jax.models.attention import attention_weights, mix
+from flamingo_jax.models.axes import constrain
 from flamingo_jax.models.layers import Activation, FeedForward, Norm, make_norm, widen_dot
 
 Array = jax.Array
@@ -107,7 +108,7 @@ class GatedCrossAttentionDense(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxTxD: Array, media_BxNxRxD: Array | None, mask_BxTxN: Array) -> Array:
-        cfg = self.config
+        cfg, x_BxTxD = self.config, constrain(x_BxTxD, "batch", "length", "hidden")
         attended = MaskedCrossAttention(cfg, self.dtype, name="attention")(
             x_BxTxD, media_BxNxRxD, mask_BxTxN
         )

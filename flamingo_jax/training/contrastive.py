@@ -6,6 +6,7 @@ Flamingo (arXiv:2204.14198), §3.1.1 and appendix B.1.3, with the adaptive gradi
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from tqdm import tqdm
 
 from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.checkpoints.store import StepStore, load_tree, save_tree
@@ -25,8 +25,10 @@ from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import Interrupted
 from flamingo_jax.models.contrastive import ContrastiveConfig, ContrastiveModel, contrastive_loss
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
+from flamingo_jax.parallel.layout import Layout
+from flamingo_jax.parallel.processes import lead_first
 from flamingo_jax.training.augment import AugmentConfig, augment
-from flamingo_jax.training.journal import Journal
+from flamingo_jax.training.journal import Journal, progress
 from flamingo_jax.training.pairs import Pairs, TextTable, one_for_each_base
 from flamingo_jax.training.probe import in_batches, measure
 from flamingo_jax.training.stopping import stop_signals
@@ -93,6 +95,7 @@ def pretrain(
     embedding_VxD: np.ndarray,
     tokenizer: Tokenizer,
     folder: Path,
+    layout: Layout,
 ) -> Any:
     """Trains the encoder, or goes on from the newest checkpoint, or returns what is finished.
 
@@ -106,6 +109,7 @@ def pretrain(
       embedding_VxD: the frozen language model's token embeddings.
       tokenizer: its tokenizer.
       folder: the stage's folder.
+      layout: how batches and parameters lie on the mesh.
 
     Returns:
       `{"params": ...}`, variables of `VisionEncoder` with measured feature statistics.
@@ -130,11 +134,14 @@ def pretrain(
     optimizer = make_optimizer(config)
     train = np.stack([drawing.image for drawing in one_for_each_base(drawings, "train")])
     state = init_state(model, optimizer, config.seed, train, embedding_VxD.shape[1])
-    step_fn = make_step(model, optimizer, config)
-    state = _run(config, step_fn, state, lambda step: _inputs(pairs, texts, step), folder)
-    encoder = freeze(vision, state.average, train)
-    results = measure(model, state.average, encoder, drawings, texts)
-    write_json(folder / "results.json", results)
+    step_fn = make_step(model, optimizer, config, layout)
+    inputs_of = functools.partial(_inputs, pairs, texts, layout, config.batch)
+    state = _run(config, step_fn, layout.place(state), inputs_of, folder)
+    average = layout.whole(state.average)
+    encoder = freeze(vision, average, train)
+    results = measure(model, average, encoder, drawings, texts)
+    with lead_first("vision results"):
+        write_json(folder / "results.json", results)
     save_tree(finished, encoder)
     return encoder
 
@@ -187,10 +194,12 @@ def make_step(
     model: ContrastiveModel,
     optimizer: optax.GradientTransformation,
     config: VisionTrainingConfig,
+    layout: Layout,
 ) -> VisionStep:
     """The jitted step: (state, images uint8 [B, H, W, 3], texts [B, D]) -> (state, metrics).
 
-    All randomness follows from the seed and the step's number. The state is donated.
+    All randomness follows from the seed and the step's number. The state is donated. The loss is
+    that of the whole batch, however it is split over devices and hosts.
     """
 
     def step(
@@ -207,16 +216,18 @@ def make_step(
             found = jnp.argmax(image @ text.T, axis=1) == jnp.arange(image.shape[0])
             return contrastive_loss(image, text, scale), jnp.mean(found)
 
-        (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        with layout.active():
+            (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         # At the start the average would mostly be initial values: let it move faster there.
         decay = jnp.minimum(config.average, (1.0 + state.step) / (10.0 + state.step))
         average = optax.incremental_update(params, state.average, 1 - decay)
         metrics = {"loss": loss, "accuracy": accuracy, "grad_norm": optax.global_norm(grads)}
-        return VisionState(state.step + 1, params, opt_state, average), metrics
+        state = VisionState(state.step + 1, params, opt_state, average)
+        return layout.constrain(state), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, in_shardings=(None, layout.batch, layout.batch), donate_argnums=0)
 
 
 def freeze(vision: VisionConfig, params: Any, images: np.ndarray) -> Any:
@@ -249,16 +260,19 @@ def _names(path: tuple[Any, ...]) -> list[str]:
     return [str(getattr(key, "key", key)) for key in path]
 
 
-def _inputs(pairs: Pairs, texts: TextTable, step: int) -> tuple[np.ndarray, np.ndarray]:
-    images, words = pairs(step)
-    return images, texts(words)
+def _inputs(
+    pairs: Pairs, texts: TextTable, layout: Layout, batch: int, step: int
+) -> tuple[Array, Array]:
+    """Images and texts of a step, of which this process makes its rows."""
+    images, words = pairs(step, layout.rows(batch))
+    return layout.from_rows(images, batch), layout.from_rows(texts(words), batch)
 
 
 def _run(
     config: VisionTrainingConfig,
     step_fn: VisionStep,
     state: VisionState,
-    inputs_of: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    inputs_of: Callable[[int], tuple[Array, Array]],
     folder: Path,
 ) -> VisionState:
     """Trains from the newest checkpoint, or from `state`, to the last step."""
@@ -270,8 +284,7 @@ def _run(
         if start >= config.steps:
             return state
         journal = stack.enter_context(contextlib.closing(Journal(folder, start)))
-        title = "Pretraining vision"
-        bar = stack.enter_context(tqdm(total=config.steps, initial=start, desc=title, unit="step"))
+        bar = stack.enter_context(progress("Pretraining vision", config.steps, start))
         asked_to_stop = stack.enter_context(stop_signals())
         inputs = inputs_of(start)
         for number in range(start + 1, config.steps + 1):
@@ -286,7 +299,7 @@ def _run(
                 journal.timing(number, {"seconds": seconds, "images_per_s": rate})
             bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
             bar.update()
-            stopping = asked_to_stop() and number < config.steps
+            stopping = asked_to_stop(number) and number < config.steps
             if number % config.save_every == 0 or number == config.steps or stopping:
                 store.save(number, state, {})
             if stopping:

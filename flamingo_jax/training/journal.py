@@ -10,20 +10,27 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from tqdm import tqdm
 
 from flamingo_jax.checkpoints.files import replaced
+from flamingo_jax.parallel.processes import lead
 
 
 class Journal:
     """Appends rows to the logs in a folder; rows after the step resumed from are dropped.
 
-    Every row is a JSON object with `step`, written and flushed at once.
+    Every row is a JSON object with `step`, written and flushed at once. Of several processes only
+    the first one writes.
     """
 
     def __init__(self, folder: Path, start: int) -> None:
+        self._files: dict[str, TextIO] = {}
+        self._board = None
+        if not lead():
+            return
         folder.mkdir(parents=True, exist_ok=True)
-        self._files = {}
         for name in ("metrics", "timing"):
             path = folder / f"{name}.jsonl"
             keep_rows_until(path, start)
@@ -42,9 +49,12 @@ class Journal:
         """Closes all files, whatever happens to one of them."""
         with contextlib.ExitStack() as stack:
             for file in (self._board, *self._files.values()):
-                stack.callback(file.close)
+                if file is not None:
+                    stack.callback(file.close)
 
     def _write(self, name: str, step: int, row: Mapping[str, Any]) -> None:
+        if self._board is None:
+            return
         file = self._files[name]
         file.write(json.dumps({"step": step, **row}) + "\n")
         file.flush()
@@ -80,6 +90,11 @@ class _Board:
 
     def close(self) -> None:
         self._file.close()
+
+
+def progress(title: str, steps: int, start: int) -> Any:
+    """A progress bar, of the first process only."""
+    return tqdm(total=steps, initial=start, desc=title, unit="step", disable=not lead())
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

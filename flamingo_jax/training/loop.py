@@ -10,14 +10,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from jax.experimental import multihost_utils
 
+from flamingo_jax.checkpoints.files import replaced
 from flamingo_jax.checkpoints.store import StepStore
-from flamingo_jax.errors import Interrupted
-from flamingo_jax.training.journal import Journal
+from flamingo_jax.errors import Interrupted, UserError
+from flamingo_jax.training.journal import Journal, progress
+from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.source import Source
-from flamingo_jax.training.step import Step, TrainState
+from flamingo_jax.training.state import TrainState
+from flamingo_jax.training.step import Step
 from flamingo_jax.training.stopping import stop_signals
+from flamingo_jax.training.watch import Watch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +33,15 @@ class LoopConfig:
       log_every: steps between two lines of metrics, or between as many lines as there are data
         sets, where these take turns.
       save_every: steps between two checkpoints; one more is written at the end.
+      max_bad_steps: steps in a row whose gradient is not finite before the run stops.
+      stall_minutes: time without a step before a log line says so.
     """
 
     steps: int
     log_every: int = 10
     save_every: int = 100
+    max_bad_steps: int = 10
+    stall_minutes: float = 10.0
 
 
 def train(
@@ -45,11 +53,13 @@ def train(
     folder: Path,
     describe: Callable[[Any], Mapping[str, Any]],
     turns: int = 1,
+    profiled: range = range(0),
 ) -> TrainState:
     """Trains from the newest checkpoint in `folder`, or from `state`, to the last step.
 
     Writes `checkpoints/STEP`, `metrics.jsonl` (losses, gradient norm and what `describe` tells),
-    `timing.jsonl` and TensorBoard's events.
+    `timing.jsonl`, TensorBoard's events and, if asked for, a profile. Several processes write the
+    checkpoints together; all else is the first one's.
 
     Args:
       config: lengths and intervals.
@@ -60,10 +70,12 @@ def train(
       folder: the work directory.
       describe: parameters -> a row for `metrics.jsonl`, the gates for instance.
       turns: steps until every data set has been trained on.
+      profiled: numbers of the steps to write a trace of, for TensorBoard's profiler.
 
     Raises:
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
-      UserError: a checkpoint could not be written.
+      UserError: a checkpoint could not be written, or too many steps in a row had a gradient that
+        is not finite: the last one's batch is saved first.
     """
     store = StepStore(folder / "checkpoints")
     restored = store.restore_latest(state)
@@ -76,28 +88,33 @@ def train(
         if start >= config.steps:
             return state
         journal = stack.enter_context(contextlib.closing(Journal(folder, start)))
-        bar = stack.enter_context(
-            tqdm(total=config.steps, initial=start, desc="Training Flamingo", unit="step")
-        )
+        bar = stack.enter_context(progress("Training Flamingo", config.steps, start))
         asked_to_stop = stack.enter_context(stop_signals())
         clock = stack.enter_context(_Clock())
+        watch = stack.enter_context(Watch(config.stall_minutes))
         inputs = next(source)
         for number in range(start + 1, config.steps + 1):
+            profile(folder, number, profiled)
             clock.start()
             state, metrics = step_fn(state, frozen, inputs)
             clock.watch(metrics)
-            tokens = sum(np.size(entry.tokens_BxT) for entry in inputs.values())
-            place = source.get_state()
+            used, place = inputs, source.get_state()
             if number < config.steps:
+                watch.doing(f"making the inputs of step {number + 1}")
                 inputs = next(source)  # made while the step runs
-            times = clock.stop(tokens)
+            watch.doing(f"in step {number}")
+            times = clock.stop(sum(np.size(entry.tokens_BxT) for entry in used.values()))
             values = {name: float(value) for name, value in metrics.items()}
             if number % config.log_every < turns or number in (1, config.steps):
                 journal.metrics(number, {**values, **describe(state.params)})
+                watch.data(number)
             journal.timing(number, times)
             bar.set_postfix(_shown(values, times), refresh=False)
             bar.update()
-            stopping = asked_to_stop() and number < config.steps
+            watch.loss(number, values["loss"])
+            watch.step(times["seconds"], times["wait_s"])
+            check_gradient(config, number, int(values["bad_steps"]), used, folder)
+            stopping = asked_to_stop(number) and number < config.steps
             if number % config.save_every == 0 or number == config.steps or stopping:
                 store.save(number, state, place)
             if stopping:
@@ -106,7 +123,43 @@ def train(
                     f"Stopped at step {number} of {config.steps}, saved in {folder}: "
                     "the same command goes on from there."
                 )
+        profile(folder, config.steps + 1, profiled)
     return state
+
+
+def check_gradient(
+    config: LoopConfig, step: int, bad_steps: int, inputs: Mapping[str, Inputs], folder: Path
+) -> None:
+    """Looks whether the last steps' gradients were finite.
+
+    Raises:
+      UserError: they were not; `folder / "bad_batch.npz"` holds the inputs of the last one.
+    """
+    if bad_steps < config.max_bad_steps:
+        return
+    arrays = {
+        f"{name}/{field}": multihost_utils.process_allgather(array, tiled=True)
+        for name, entry in inputs.items()
+        for field, array in vars(entry).items()
+        if array is not None
+    }
+    path = folder / "bad_batch.npz"
+    if jax.process_index() == 0:
+        with replaced(path) as part, part.open("wb") as file:
+            np.savez(file, **arrays)
+    raise UserError(
+        f"The gradients of {bad_steps} steps in a row, up to step {step}, were not finite. They "
+        f"changed nothing; the inputs of the last one are in {path}: lower "
+        "optimizer.learning_rate, or look for what is wrong with them."
+    )
+
+
+def profile(folder: Path, step: int, profiled: range) -> None:
+    """Begins the trace before the first of the steps, and ends it after the last."""
+    if profiled and step == profiled.start:
+        jax.profiler.start_trace(str(folder / "tensorboard"))
+    elif profiled and step == profiled.stop:
+        jax.profiler.stop_trace()
 
 
 def _shown(values: Mapping[str, float], times: Mapping[str, float]) -> dict[str, str]:

@@ -23,18 +23,20 @@ class Inputs:
     Attributes:
       tokens_BxT: int32.
       media_index_BxT: int32, 1-based medium each token sees, 0 for none.
-      features_BxNxFxPxC: float32 output of the frozen vision encoder.
       at_BxA: int32 positions from which the scored tokens are predicted.
       targets_BxA: int32 scored tokens.
       weights_BxA: float32 weight of each, 0 for padding.
+      features_BxNxFxPxC: float32 output of the frozen vision encoder; or, in its place,
+      images_BxNxFxHxWx3: uint8, which the step itself encodes.
     """
 
     tokens_BxT: HostOrDevice
     media_index_BxT: HostOrDevice
-    features_BxNxFxPxC: HostOrDevice
     at_BxA: HostOrDevice
     targets_BxA: HostOrDevice
     weights_BxA: HostOrDevice
+    features_BxNxFxPxC: HostOrDevice | None = None
+    images_BxNxFxHxWx3: HostOrDevice | None = None
 
 
 def select_answers(batch: Batch, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -63,14 +63,23 @@ class Pairs:
         self._others = [language for language in languages if language != "en"]
         self._other_language, self._with_group = other_language, with_group
 
-    def __call__(self, step: int) -> tuple[np.ndarray, list[str]]:
-        """Images uint8 [B, H, W, 3] and texts of a step; every base once in an epoch."""
+    def __call__(
+        self, step: int, rows: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, list[str]]:
+        """Images uint8 [B, H, W, 3] and texts of a step; every base once in an epoch.
+
+        Args:
+          step: its number, from 0.
+          rows: those of the batch to return; None for all.
+        """
         epoch, place = divmod(step, len(self._variants) // self._batch)
         order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self._variants))
         rng = np.random.default_rng((self._seed, 1, step))
         chosen = order[place * self._batch : (place + 1) * self._batch]
         drawings = [self._variants[i][rng.integers(len(self._variants[i]))] for i in chosen]
-        return np.stack([d.image for d in drawings]), [self._text(d, rng) for d in drawings]
+        texts = [self._text(drawing, rng) for drawing in drawings]
+        rows = range(self._batch) if rows is None else rows
+        return np.stack([drawings[row].image for row in rows]), [texts[row] for row in rows]
 
     def _text(self, drawing: Drawing, rng: np.random.Generator) -> str:
         name = drawing.names["en"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 
 from flamingo_jax.checkpoints.files import write_json
+from flamingo_jax.parallel.processes import lead
 
 PACKAGES = (
     *("flamingo_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"),
@@ -38,10 +39,11 @@ def timed(path: Path, stage: str) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds = json.loads(path.read_text()) if path.exists() else {}
-        seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - began, 1)
-        with contextlib.suppress(OSError):  # a full disk: what the stage itself says counts
-            write_json(path, seconds)
+        if lead():
+            seconds = json.loads(path.read_text()) if path.exists() else {}
+            seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - began, 1)
+            with contextlib.suppress(OSError):  # a full disk: what the stage itself says counts
+                write_json(path, seconds)
 
 
 def _revision() -> str:

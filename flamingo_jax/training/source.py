@@ -1,11 +1,14 @@
 """Batches of the mixture turned into what the training step takes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from flamingo_jax.data.batch import Batch
+from flamingo_jax.data.mixture import DatasetConfig
+from flamingo_jax.parallel.layout import Layout
 from flamingo_jax.training.loss import Inputs, select_answers
 
 
@@ -22,18 +25,23 @@ class Batches(Protocol):
 
 
 class Source:
-    """A step's inputs by data set: features instead of pixels, answers instead of a mask."""
+    """A step's inputs by data set: answers instead of a mask, and features instead of pixels.
+
+    Each process makes its rows of a batch; the arrays that come out are the whole batch's.
+    """
 
     def __init__(
         self,
         batches: Batches,
-        features: Callable[[np.ndarray], np.ndarray],
-        answers: Mapping[str, int],
+        datasets: Iterable[DatasetConfig],
+        layout: Layout,
+        features: Callable[[np.ndarray], np.ndarray] | None,
     ) -> None:
-        """`answers`: A by data set, the most scored tokens that a sequence may have."""
+        """Without `features` the pixels are passed on, for the step to encode."""
         self._batches = batches
+        self._datasets = {dataset.name: dataset for dataset in datasets}
+        self._layout = layout
         self._features = features
-        self._answers = answers
 
     def __next__(self) -> dict[str, Inputs]:
         return {name: self._inputs(name, batch) for name, batch in next(self._batches).items()}
@@ -47,12 +55,15 @@ class Source:
         self._batches.set_state(state)
 
     def _inputs(self, name: str, batch: Batch) -> Inputs:
-        at_BxA, targets_BxA, weights_BxA = select_answers(batch, self._answers[name])
-        return Inputs(
+        dataset, images = self._datasets[name], batch.images_BxNxFxHxWx3
+        at_BxA, targets_BxA, weights_BxA = select_answers(batch, dataset.max_answer_tokens)
+        local = Inputs(
             tokens_BxT=batch.tokens_BxT,
             media_index_BxT=batch.media_index_BxT,
-            features_BxNxFxPxC=self._features(batch.images_BxNxFxHxWx3),
             at_BxA=at_BxA,
             targets_BxA=targets_BxA,
             weights_BxA=weights_BxA,
+            features_BxNxFxPxC=self._features(images) if self._features else None,
+            images_BxNxFxHxWx3=None if self._features else images,
         )
+        return jax.tree.map(lambda rows: self._layout.from_rows(rows, dataset.batch_size), local)

@@ -4,32 +4,48 @@ Flamingo (arXiv:2204.14198), §2.4: gradients are accumulated over the data sets
 before each update, which the ablation found better than one data set a step, in turn.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from flax import struct
-from jax.sharding import Mesh
 
 from flamingo_jax.models.flamingo import FlamingoModel
-from flamingo_jax.parallel.mesh import replicated, split_batch
+from flamingo_jax.parallel.layout import Layout
 from flamingo_jax.training.loss import Inputs, answer_loss
+from flamingo_jax.training.state import TrainState
 
 Array = jax.Array
 
 
-@struct.dataclass
-class TrainState:
-    """What a step changes: its number, the trained parameters and the optimizer's state."""
-
-    step: Array
-    params: Any
-    opt_state: Any
-
-
 Step = Callable[[TrainState, Any, dict[str, Inputs]], tuple[TrainState, dict[str, Array]]]
+
+
+def encoded(model: FlamingoModel, frozen: Any, inputs: dict[str, Inputs]) -> dict[str, Inputs]:
+    """Inputs with features in place of images; all data sets' images are encoded together."""
+    pixels = {
+        name: jnp.asarray(entry.images_BxNxFxHxWx3)
+        for name, entry in inputs.items()
+        if entry.images_BxNxFxHxWx3 is not None
+    }
+    if not pixels:
+        return inputs
+    flat = [images.reshape(-1, *images.shape[-3:]) for images in pixels.values()]
+    images_MxHxWx3 = jnp.concatenate(flat)
+    features_MxPxC: Any = model.apply({"frozen": frozen}, images_MxHxWx3, method="encode")
+    ends = np.cumsum([len(images) for images in flat])
+    done = dict(inputs)
+    for (name, images), part in zip(
+        pixels.items(), jnp.split(features_MxPxC, ends[:-1]), strict=True
+    ):
+        features = part.reshape(*images.shape[:3], *part.shape[1:])
+        done[name] = dataclasses.replace(
+            inputs[name], features_BxNxFxPxC=features, images_BxNxFxHxWx3=None
+        )
+    return done
 
 
 def dataset_loss(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs) -> Array:
@@ -49,21 +65,23 @@ def make_step(
     model: FlamingoModel,
     optimizer: optax.GradientTransformation,
     weights: Mapping[str, float],
-    mesh: Mesh,
+    layout: Layout,
 ) -> Step:
     """The jitted step.
+
+    A step whose loss or gradient is not finite changes neither parameters nor optimizer.
 
     Args:
       model: its `params` are trained; `frozen` is an argument of the step, never a constant.
       optimizer: from `make_optimizer`.
       weights: λ of each data set; a step takes those whose inputs it is given.
-      mesh: batches are split over its `data` axis, all else is replicated.
+      layout: how batches, parameters and what is frozen lie on the mesh.
 
     Returns:
       step(state, frozen, inputs by data set) -> (state, metrics); the state is donated. Metrics
-      are float32 scalars: `loss`, `loss/NAME` and `grad_norm`. The state and the frozen weights
-      must lie on the mesh already (`replicated`), and shapes may not change: the step raises
-      AssertionError rather than compile twice for the same data sets.
+      are scalars: `loss`, `loss/NAME`, `grad_norm`, `skipped` and `bad_steps`. The state and the
+      frozen weights must lie on the mesh already (`layout.place`), and shapes may not change: the
+      step raises AssertionError rather than compile twice for the same data sets.
     """
     traced: set[frozenset[str]] = set()
 
@@ -73,24 +91,37 @@ def make_step(
         given = {name: weight for name, weight in weights.items() if name in inputs}
         assert frozenset(given) not in traced, f"The step of {[*given]} is traced again: why?"
         traced.add(frozenset(given))
-        total = jax.tree.map(jnp.zeros_like, state.params)
-        metrics: dict[str, Array] = {"loss": jnp.zeros(())}
-        for name, weight in given.items():
-            loss, grads = jax.value_and_grad(
-                lambda params, name=name: dataset_loss(model, params, frozen, inputs[name])
-            )(state.params)
-            total = jax.tree.map(lambda t, g, w=weight: t + w * g, total, grads)
-            metrics["loss"] += weight * loss
-            metrics[f"loss/{name}"] = loss
-        metrics["grad_norm"] = optax.global_norm(total)
-        updates, opt_state = optimizer.update(total, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+        with layout.active():
+            inputs = encoded(model, frozen, inputs)
+            total = jax.tree.map(jnp.zeros_like, state.params)
+            metrics: dict[str, Array] = {"loss": jnp.zeros(())}
+            for name, weight in given.items():
+                loss, grads = jax.value_and_grad(
+                    lambda params, name=name: dataset_loss(model, params, frozen, inputs[name])
+                )(state.params)
+                total = jax.tree.map(lambda t, g, w=weight: t + w * g, total, grads)
+                metrics["loss"] += weight * loss
+                metrics[f"loss/{name}"] = loss
+        state, told = update(state, optimizer, layout.constrain(total), metrics["loss"])
+        return layout.constrain(state), {**metrics, **told}
 
-    whole, split = replicated(mesh), split_batch(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(whole, whole, split),
-        out_shardings=(whole, whole),
-        donate_argnums=(0,),
+    return jax.jit(step, in_shardings=(None, None, layout.batch), donate_argnums=(0,))
+
+
+def update(
+    state: TrainState, optimizer: optax.GradientTransformation, grads: Any, loss: Array
+) -> tuple[TrainState, dict[str, Array]]:
+    """The state after a gradient, unchanged but for its counts if that is not finite; metrics."""
+    norm = optax.global_norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        (params, opt_state),
+        (state.params, state.opt_state),
     )
+    skipped = state.skipped + ~finite
+    bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
+    told = {"grad_norm": norm, "skipped": skipped, "bad_steps": bad_steps}
+    return TrainState(state.step + 1, params, opt_state, skipped, bad_steps), told

@@ -5,10 +5,20 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+import jax
+from jax.experimental import multihost_utils
+
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yields `asked()`, True once SIGINT or SIGTERM has come; a second signal ends at once."""
+def stop_signals() -> Iterator[Callable[[int], bool]]:
+    """Yields `asked(step)`, True once SIGINT or SIGTERM has come; a second signal ends at once.
+
+    Of several processes one that gets SIGTERM is enough: JAX tells the others, and all hear of it
+    after the same step.
+    """
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -18,7 +28,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(came)
+        yield lambda step: bool(came)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 def test_what_has_no_checksums_yet_is_told_by_orbax(tmp_path: Path) -> None:
     """A kill can come between a checkpoint and its checksums."""
     saved(tmp_path, 1, 2).close()
-    (tmp_path / "2" / "sums.json").unlink()
+    (tmp_path / "2" / "sums.0.json").unlink()
     damage(tmp_path / "2", "truncated")
     found = StepStore(tmp_path).restore_latest(state(0))
     assert found is not None

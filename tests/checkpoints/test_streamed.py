@@ -92,8 +92,13 @@ def test_like_a_tree_that_was_saved_whole(tmp_path: Path) -> None:
     save_tree(tmp_path / "whole", tree)
     save_streamed(tmp_path / "streamed", jax.tree.map(lazy, tree))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
-    for wanted in (None, like):
+
+    def on_a_device(shapes: Any) -> Any:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes
+        )
+
+    for wanted in (None, on_a_device):
         whole, found = (load_tree(tmp_path / name, wanted) for name in ("whole", "streamed"))
         assert jax.tree.map(type, whole) == jax.tree.map(type, found)
         chex.assert_trees_all_equal(whole, found)

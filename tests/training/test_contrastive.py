@@ -1,6 +1,9 @@
 import dataclasses
 import json
+import os
 import signal
+import subprocess
+import sys
 import types
 
 import chex
@@ -10,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from flamingo_jax.checkpoints.store import load_tree
 from flamingo_jax.errors import Interrupted
 from flamingo_jax.models.contrastive import ContrastiveConfig
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
@@ -17,6 +21,7 @@ from flamingo_jax.training import contrastive
 from flamingo_jax.training.contrastive import VisionTrainingConfig, make_optimizer, pretrain
 from flamingo_jax.training.journal import read_rows
 from tests.training.drawings import WORDS, make_drawings
+from tests.training.test_step import layout_of
 
 VISION = VisionConfig(
     image_size=32,
@@ -37,10 +42,12 @@ CONFIG = VisionTrainingConfig(
 )
 
 
-def run(folder, config=CONFIG):
+def run(folder, config=CONFIG, mesh=None):
     embedding = np.random.default_rng(0).normal(size=(len(WORDS), 12)).astype(np.float32)
     tokenizer = types.SimpleNamespace(encode=lambda text: [ord(c) % len(WORDS) for c in text])
-    return pretrain(config, VISION, make_drawings(), embedding, tokenizer, folder)
+    return pretrain(
+        config, VISION, make_drawings(), embedding, tokenizer, folder, layout_of(**(mesh or {}))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +83,10 @@ def test_a_finished_stage_is_read_back(whole, monkeypatch):
 def test_stopped_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypatch):
     inputs = contrastive._inputs
 
-    def stop_at_4(pairs, texts, step):
-        if step == 4:
+    def stop_at_4(*arguments):
+        if arguments[-1] == 4:
             signal.raise_signal(signal.SIGTERM)
-        return inputs(pairs, texts, step)
+        return inputs(*arguments)
 
     monkeypatch.setattr(contrastive, "_inputs", stop_at_4)
     with pytest.raises(Interrupted, match="step 4 of 6"):
@@ -88,6 +95,26 @@ def test_stopped_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypatch):
     folder, variables = whole
     chex.assert_trees_all_equal(run(tmp_path), variables)
     assert read_rows(tmp_path / "metrics.jsonl") == read_rows(folder / "metrics.jsonl")
+
+
+@pytest.mark.slow
+def test_the_batch_may_lie_on_any_mesh(whole, tmp_path):
+    """The loss is that of the whole batch: eight devices find what one does."""
+    script = (
+        "from pathlib import Path\nfrom tests.training.test_contrastive import run\n"
+        f"run(Path(r'{tmp_path}'), mesh=dict(data=2, fsdp=2, tensor=2))"
+    )
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    line = [sys.executable, "-c", script]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder, variables = whole
+    rows = zip(*(read_rows(path / "metrics.jsonl") for path in (tmp_path, folder)), strict=True)
+    for found, expected in rows:
+        assert found == pytest.approx(expected, rel=1e-4)
+    found = load_tree(tmp_path / "encoder")
+    chex.assert_trees_all_close(found, variables, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The loop: goes on bit for bit, says how it was stopped, leaves the frozen weights alone."""
 
+import dataclasses
 import functools
 import signal
 from collections.abc import Callable
@@ -9,18 +10,19 @@ from typing import Any
 import chex
 import jax
 import numpy as np
+import optax
 import pytest
 
 from flamingo_jax.checkpoints.store import load_params
-from flamingo_jax.errors import Interrupted
-from flamingo_jax.parallel.mesh import MeshConfig, make_mesh, replicated
+from flamingo_jax.errors import Interrupted, UserError
 from flamingo_jax.training.journal import read_rows
 from flamingo_jax.training.loop import LoopConfig, train
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
-from flamingo_jax.training.step import TrainState, make_step
+from flamingo_jax.training.state import TrainState
+from flamingo_jax.training.step import make_step
 from tests.checkpoints.test_store import damage
-from tests.training.test_step import WEIGHTS, inputs_of, setting, state_of
+from tests.training.test_step import WEIGHTS, inputs_of, layout_of, setting, state_of
 
 CONFIG = LoopConfig(steps=7, log_every=2, save_every=3)
 
@@ -47,23 +49,26 @@ class Numbered:
 def compiled() -> tuple[Any, Any]:
     """(optimizer, step), the same for all runs: compiling takes longer than they do."""
     optimizer = make_optimizer(OptimizerConfig(1e-2, 1e-2, warmup_steps=2), CONFIG.steps)
-    return optimizer, make_step(setting()[0], optimizer, WEIGHTS, make_mesh(MeshConfig()))
+    return optimizer, make_step(setting()[0], optimizer, WEIGHTS, layout_of())
 
 
-def run(folder: Path, source: Any = None) -> tuple[TrainState, Any, Any]:
+def run(
+    folder: Path, source: Any = None, config: LoopConfig = CONFIG, profiled: range = range(0)
+) -> tuple[TrainState, Any, Any]:
     """(final state, frozen weights after, frozen weights before)."""
     _, params, frozen = setting()
-    mesh = make_mesh(MeshConfig())
+    layout = layout_of()
     optimizer, step = compiled()
-    on_device = jax.device_put(frozen, replicated(mesh))
+    on_device = layout.place(frozen)
     state = train(
-        CONFIG,
+        config,
         step,
-        state_of(params, optimizer, mesh),
+        state_of(params, optimizer, layout),
         on_device,
         source or Numbered(),
         folder,
         lambda params: {"latents": float(np.asarray(params["resampler"]["latents"]).sum())},
+        profiled=profiled,
     )
     return state, on_device, frozen
 
@@ -80,7 +85,8 @@ def test_what_is_written(whole: tuple[Path, TrainState]) -> None:
     rows = read_rows(folder / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 4, 6, 7]
     assert set(rows[0]) == {
-        *("step", "loss", "loss/episodes", "loss/pairs", "grad_norm", "latents")
+        *("step", "loss", "loss/episodes", "loss/pairs", "grad_norm", "latents"),
+        *("skipped", "bad_steps"),
     }
     for row in rows:
         expected = sum(weight * row[f"loss/{name}"] for name, weight in WEIGHTS.items())
@@ -146,12 +152,14 @@ def test_rows_of_all_data_sets_that_take_turns(tmp_path: Path) -> None:
 
     def step(state: TrainState, _: Any, inputs: Any) -> tuple[TrainState, dict[str, Any]]:
         (name,) = inputs
-        return state.replace(step=state.step + 1), {f"loss/{name}": 0.5}
+        told = {"loss": 0.5, f"loss/{name}": 0.5, "bad_steps": 0}
+        return state.replace(step=state.step + 1), told
 
-    state = TrainState(step=jax.numpy.zeros((), int), params={"x": jax.numpy.ones(2)}, opt_state={})
+    state = TrainState.create({"x": jax.numpy.ones(2)}, optax.identity())
     config = LoopConfig(steps=10, log_every=4, save_every=10)
     train(config, step, state, {}, InTurn(), tmp_path, lambda params: {}, turns=2)
-    rows = [(row["step"], *(set(row) - {"step"})) for row in read_rows(tmp_path / "metrics.jsonl")]
+    written = read_rows(tmp_path / "metrics.jsonl")
+    rows = [(row["step"], *(name for name in row if "/" in name)) for row in written]
     names = {1: "episodes", 4: "pairs", 5: "episodes", 8: "pairs", 9: "episodes", 10: "pairs"}
     assert rows == [(step, f"loss/{name}") for step, name in names.items()]
 
@@ -172,3 +180,32 @@ def test_a_finished_run_takes_no_step(whole: tuple[Path, TrainState]) -> None:
     state, _, _ = run(whole[0], Numbered(at))
     chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(whole[1]))
     assert (whole[0] / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_gradients_that_stay_infinite_stop_the_run_and_leave_the_batch(tmp_path: Path) -> None:
+    class Broken(Numbered):
+        def __next__(self) -> dict[str, Inputs]:
+            good = super().__next__()
+            if self._number <= 2:
+                return good
+            endless = np.full_like(good["pairs"].weights_BxA, np.inf)
+            return {**good, "pairs": good["pairs"].replace(weights_BxA=endless)}
+
+    config, wanted = CONFIG, inputs_of(2 * 4 + 1, B=2, T=5, N=1)
+    message = r"3 steps in a row, up to step 5, were not finite.* in .*bad_batch\.npz: lower"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, Broken(), dataclasses.replace(config, max_bad_steps=3))
+    with np.load(tmp_path / "bad_batch.npz") as file:
+        np.testing.assert_array_equal(file["pairs/tokens_BxT"], wanted.tokens_BxT)
+        assert np.isinf(file["pairs/weights_BxA"]).all()
+    assert [row["bad_steps"] for row in read_rows(tmp_path / "metrics.jsonl")] == [0, 0, 2]
+    assert load_params(tmp_path / "checkpoints")  # of step 3
+    state, _, _ = run(tmp_path)
+    assert int(state.step) == 7
+    assert int(state.skipped) == 1  # step 3 itself; 4 and 5 were done again
+
+
+def test_a_profile_of_some_steps(tmp_path: Path) -> None:
+    run(tmp_path, profiled=range(2, 4))
+    (trace,) = (tmp_path / "tensorboard" / "plugins" / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 1000

@@ -39,6 +39,13 @@ def test_a_step_is_the_same_whenever_it_is_asked_for():
     assert one(5)[1] != pairs(seed=4)(5)[1]
 
 
+def test_some_rows_are_those_of_the_whole_batch():
+    images, texts = pairs()(2)
+    some, words = pairs()(2, (1, 3))
+    np.testing.assert_array_equal(some, images[[1, 3]])
+    assert words == [texts[1], texts[3]]
+
+
 def test_texts_are_names_with_and_without_the_group():
     assert all(t.startswith("name") for t in pairs(other_language=0, with_group=0)(0)[1])
     assert all(t.startswith("nom") for t in pairs(other_language=1, with_group=0)(0)[1])

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 
 from flamingo_jax.data.batch import Batch
+from flamingo_jax.data.mixture import DatasetConfig
 from flamingo_jax.training.source import Source
+from tests.training.test_step import layout_of
+
+DATASETS = (
+    DatasetConfig("a", "pairs", 2, 1.0, 5, 3, 3, frames=2),
+    DatasetConfig("b", "pairs", 1, 1.0, 4, 2, 2, frames=2),
+)
 
 
 class Batches:
@@ -39,7 +46,7 @@ def brightest(images: np.ndarray) -> np.ndarray:
 
 
 def test_inputs_are_those_of_the_batch() -> None:
-    inputs = next(Source(Batches(), brightest, {"a": 3, "b": 2}))
+    inputs = next(Source(Batches(), DATASETS, layout_of(), brightest))
     assert set(inputs) == {"a", "b"}
     found, given = inputs["a"], batch(1, 2, 5, 3)
     np.testing.assert_array_equal(found.tokens_BxT, given.tokens_BxT)
@@ -53,8 +60,14 @@ def test_inputs_are_those_of_the_batch() -> None:
     assert np.asarray(inputs["b"].at_BxA).shape == (1, 2)
 
 
+def test_without_features_the_pixels_are_passed_on() -> None:
+    found = next(Source(Batches(), DATASETS, layout_of(), None))["a"]
+    assert found.features_BxNxFxPxC is None
+    np.testing.assert_array_equal(found.images_BxNxFxHxWx3, batch(1, 2, 5, 3).images_BxNxFxHxWx3)
+
+
 def test_its_place_is_that_of_the_batches() -> None:
-    source = Source(Batches(), brightest, {"a": 3, "b": 2})
+    source = Source(Batches(), DATASETS, layout_of(), brightest)
     next(source)
     place = source.get_state()
     assert place == 1

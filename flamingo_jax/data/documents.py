@@ -1,0 +1,61 @@
+"""Documents: what every source of pages, pairs and clips gives, and their form on disk."""
+
+import dataclasses
+
+import msgpack
+
+from flamingo_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Medium:
+    """An image or a video of a document, not yet decoded.
+
+    Attributes:
+      name: the file name or address that the document calls it by.
+      content: the file's bytes as they were found.
+    """
+
+    name: str
+    content: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """Text and media in reading order: a page, or one medium and its caption.
+
+    Attributes:
+      source: the page's address, or the path of what it was read from.
+      items: texts and media.
+    """
+
+    source: str
+    items: tuple[str | Medium, ...]
+
+
+def to_bytes(document: Document) -> bytes:
+    """A document as a MessagePack record; a medium is a list of its name and content."""
+    items = [
+        item if isinstance(item, str) else [item.name, item.content] for item in document.items
+    ]
+    return msgpack.packb([document.source, items])
+
+
+def from_bytes(record: bytes) -> Document:
+    """A document that `to_bytes` wrote.
+
+    Raises:
+      UserError: the record is damaged, or was never a document.
+    """
+    try:
+        source, items = msgpack.unpackb(record)
+        read = tuple(item if isinstance(item, str) else Medium(*item) for item in items)
+        media = [item for item in read if isinstance(item, Medium)]
+        whole = isinstance(source, str) and all(
+            isinstance(medium.name, str) and isinstance(medium.content, bytes) for medium in media
+        )
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise UserError(f"The record is no document ({error}): is the file damaged?") from error
+    if not whole:
+        raise UserError("The record is no document: its fields are of other types.")
+    return Document(source, read)
