@@ -23,6 +23,7 @@ from flamingo_jax.checkpoints.store import StepStore, load_tree, save_tree
 from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import Interrupted
+from flamingo_jax.models.axes import path_names
 from flamingo_jax.models.contrastive import ContrastiveConfig, ContrastiveModel, contrastive_loss
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.parallel.layout import Layout
@@ -151,7 +152,7 @@ def make_optimizer(config: VisionTrainingConfig) -> optax.GradientTransformation
 
     def kernels(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: _names(path)[-1] == "kernel", params
+            lambda path, _: path_names(path)[-1] == "kernel", params
         )
 
     rate = optax.warmup_cosine_decay_schedule(
@@ -250,14 +251,20 @@ def freeze(vision: VisionConfig, params: Any, images: np.ndarray) -> Any:
 
 
 def _clip_encoder(clip: float) -> optax.GradientTransformation:
-    def in_encoder(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: "encoder" in _names(path), params)
+    """Adaptive gradient clipping of the image encoder, of each of its stacked blocks by itself."""
+    clipped = optax.adaptive_grad_clip(clip)
 
-    return optax.masked(optax.adaptive_grad_clip(clip), in_encoder)
+    def of_leaf(path: tuple[Any, ...], update: Array, param: Array) -> Array:
+        names = path_names(path)
+        if "encoder" not in names:
+            return update
+        of_block = lambda u, p: clipped.update(u, optax.EmptyState(), p)[0]  # noqa: E731
+        return (jax.vmap(of_block) if "rest" in names else of_block)(update, param)
 
+    def update_fn(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        return jax.tree_util.tree_map_with_path(of_leaf, updates, params), state
 
-def _names(path: tuple[Any, ...]) -> list[str]:
-    return [str(getattr(key, "key", key)) for key in path]
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update_fn)
 
 
 def _inputs(
