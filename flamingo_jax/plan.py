@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from flamingo_jax import cli
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, a file in configs/.")
-_TOPOLOGY = flags.DEFINE_string("topology", None, "Slice of v4, v5e, v5p or v6e chips.")
+_TOPOLOGY = flags.DEFINE_string("topology", "", "Slice of v4, v5e, v5p or v6e chips.")
 _BATCH = flags.DEFINE_integer(
     "batch",
     None,

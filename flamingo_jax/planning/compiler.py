@@ -12,7 +12,6 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +82,7 @@ def compile_program(build: Callable[..., Program], *arguments: Any) -> Compiled:
             child.join()
 
 
-def _compile(pipe: Connection, folder: str, build: Callable[..., Program], arguments: Any) -> None:
+def _compile(pipe: Any, folder: str, build: Callable[..., Program], arguments: Any) -> None:
     """What the other process does: answers with ("told", …), then maybe ("full", bytes)."""
     try:
         program = build(*arguments)
@@ -97,7 +96,7 @@ def _compile(pipe: Connection, folder: str, build: Callable[..., Program], argum
         pipe.send(("failed", str(error)) if needed is None else ("full", needed))
 
 
-def _answer(pipe: Connection) -> Any:
+def _answer(pipe: Any) -> Any:
     try:
         kind, value = pipe.recv()
     except EOFError as error:
@@ -109,7 +108,7 @@ def _answer(pipe: Connection) -> Any:
     return value
 
 
-def _wait(pipe: Connection, folder: Path) -> int | None:
+def _wait(pipe: Any, folder: Path) -> int | None:
     """Waits until memory is assigned; returns the bytes that were asked for if there is no room."""
     while not any(folder.glob(_LAST)):
         if pipe.poll(_POLL):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh
@@ -95,7 +96,8 @@ def candidates(config: RunConfig, topology: Topology) -> list[Candidate]:
     held = (state, in_compute_type(variables["frozen"], config.dtype))
     found, mistake = [], None
     for mesh in _meshes(config.mesh, topology):
-        layout = Layout(AbstractMesh(tuple(mesh.shape.values()), AXES), mesh, parameter_axes)
+        no_devices: Any = AbstractMesh(tuple(mesh.shape.values()), AXES)
+        layout = Layout(no_devices, mesh, parameter_axes)
         try:
             places = layout.shardings(held)
         except UserError as error:

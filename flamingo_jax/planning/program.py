@@ -87,7 +87,7 @@ def _inputs(config: RunConfig, dataset: DatasetConfig, layout: Layout) -> Inputs
     """Shapes of a data set's batch."""
     B, T, A = dataset.batch_size, dataset.length, dataset.max_answer_tokens
 
-    def of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    def of(shape: tuple[int, ...], dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=layout.batch)
 
     media, side = (B, dataset.media, dataset.frames), config.vision.image_size

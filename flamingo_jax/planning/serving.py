@@ -87,25 +87,25 @@ def serving_program(config: RunConfig, topology: Topology, load: Load, stage: St
     )
     weights = layout.abstract(dataclasses.replace(weights, vision={}, resampler={}))
     prompt = _prompts(config, load, layout)
-    if stage == "prefill":
-        arguments: tuple[Any, ...] = (weights, prompt)
 
-        def program(weights: Any, prompt: PromptBatch) -> Any:
-            with layout.active():
-                return prefill(model, weights, prompt, load.new_tokens)
+    def fill(weights: Any, prompt: PromptBatch) -> Any:
+        with layout.active():
+            return prefill(model, weights, prompt, load.new_tokens)
+
+    def decode(weights: Any, start: Any, token_B: Any, number: Any) -> Any:
+        with layout.active():
+            return decode_step(model, weights, start, start.cache.text, token_B, number)
+
+    if stage == "prefill":
+        function, arguments = jax.jit(fill), (weights, prompt)
     else:
-        start = jax.eval_shape(lambda w, p: prefill(model, w, p, load.new_tokens), weights, prompt)
+        start = jax.eval_shape(fill, weights, prompt)
         start = _laid_out(start, config.mesh, layout)
         token = jax.ShapeDtypeStruct((load.batch,), jnp.int32, sharding=layout.batch)
         number = jax.ShapeDtypeStruct((), jnp.int32, sharding=layout.replicated)
         arguments = (weights, start, token, number)
-
-        def program(weights: Any, start: Any, token_B: Any, number: Any) -> Any:
-            with layout.active():
-                return decode_step(model, weights, start, start.cache.text, token_B, number)
-
-    # A step writes its keys and values in place of those before.
-    function = jax.jit(program, donate_argnums=() if stage == "prefill" else (1,))
+        # A step writes its keys and values in place of those before.
+        function = jax.jit(decode, donate_argnums=1)
     traced = function.trace(*arguments).jaxpr
     flags = jax.tree.leaves(
         (jax.tree.map(lambda _: True, weights), jax.tree.map(lambda _: False, arguments[1:]))

@@ -254,17 +254,16 @@ def _clip_encoder(clip: float) -> optax.GradientTransformation:
     """Adaptive gradient clipping of the image encoder, of each of its stacked blocks by itself."""
     clipped = optax.adaptive_grad_clip(clip)
 
-    def of_leaf(path: tuple[Any, ...], update: Array, param: Array) -> Array:
+    def of_leaf(path: tuple[Any, ...], update: Array, param: Array) -> Any:
         names = path_names(path)
         if "encoder" not in names:
             return update
         of_block = lambda u, p: clipped.update(u, optax.EmptyState(), p)[0]  # noqa: E731
         return (jax.vmap(of_block) if "rest" in names else of_block)(update, param)
 
-    def update_fn(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
-        return jax.tree_util.tree_map_with_path(of_leaf, updates, params), state
-
-    return optax.GradientTransformation(lambda _: optax.EmptyState(), update_fn)
+    return optax.stateless(
+        lambda updates, params: jax.tree_util.tree_map_with_path(of_leaf, updates, params)
+    )
 
 
 def _inputs(
