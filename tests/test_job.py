@@ -254,6 +254,20 @@ def test_a_folder_of_another_config_says_what_differs(whole: Path) -> None:
         job.claim(other, whole)
 
 
+def test_a_run_goes_on_with_another_mesh_and_other_workers(whole: Path) -> None:
+    config = tiny_job.CONFIG
+    other = dataclasses.replace(
+        config,
+        remat="full",
+        mesh=dataclasses.replace(config.mesh, data=2, fsdp=4),
+        mixture=dataclasses.replace(config.mixture, workers=2),
+        loop=dataclasses.replace(config.loop, save_every=1, stall_minutes=1.0),
+    )
+    job.claim(other, whole)
+    with pytest.raises(UserError, match=r"another config \(loop.steps: 7 there, 9 here\)"):
+        job.claim(dataclasses.replace(other, loop=dataclasses.replace(other.loop, steps=9)), whole)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
