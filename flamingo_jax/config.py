@@ -29,7 +29,6 @@ from flamingo_jax.training.contrastive import VisionTrainingConfig
 from flamingo_jax.training.loop import LoopConfig
 from flamingo_jax.training.optimizer import OptimizerConfig
 
-
 HOW = ("mesh.", "mixture.workers:", "remat:", "loop.save_every:", "loop.stall_minutes:")
 """How the differences begin with which a run can go on: where and how it is computed, not what."""
 

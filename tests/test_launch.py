@@ -15,9 +15,11 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.test_docs import lines as commands_of
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
+NO_LAUNCHERS = ("common.sh", "local.sh", "on_vm.sh")
 ODD = """it's "a" $(date) `b` \\ & {{NAME}} {x,y} *"""
 """What a careless script would change."""
 WHERE = ("--name=flamingo", "--zone=us-west4-a")
@@ -41,7 +43,7 @@ def launch(script: str, *arguments: str, **environment: str) -> subprocess.Compl
 
 
 def printed(script: str, *arguments: str) -> str:
-    done = launch(script, *arguments, "--dry_run")
+    done = launch(script, "--dry_run", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -347,7 +349,7 @@ def test_a_mistake_is_one_sentence_and_nothing_is_run(
 
 @pytest.mark.parametrize(
     "script",
-    [path.name for path in SCRIPTS if path.name not in ("common.sh", "local.sh", "on_vm.sh")],
+    [path.name for path in SCRIPTS if path.name not in NO_LAUNCHERS],
 )
 def test_help_names_every_flag_and_action(script: str) -> None:
     done = launch(script, "--help")
@@ -360,6 +362,21 @@ def test_help_names_every_flag_and_action(script: str) -> None:
         words += " " + re.findall(rf'^{name}="(.+)"', code, re.MULTILINE)[0]
     told = set(re.findall(r"^  (?:--)?(\w+)", done.stdout, re.MULTILINE))
     assert set(re.findall(r"(?<!\$)\b[a-z]\w+", words)) <= told
+
+
+TOLD = [words for words in commands_of(ROOT / "docs" / "pods.md") if words[0].startswith("launch/")]
+
+
+@pytest.mark.parametrize("command", TOLD, ids=" ".join)
+def test_commands_of_the_page_are_right(command: list[str]) -> None:
+    script, *flags = command
+    assert printed(script.removeprefix("launch/"), "--dry_run", *flags)
+
+
+def test_the_page_has_every_script() -> None:
+    assert {words[0] for words in TOLD} == {
+        f"launch/{path.name}" for path in SCRIPTS if path.name not in NO_LAUNCHERS
+    }
 
 
 @pytest.fixture
