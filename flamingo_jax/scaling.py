@@ -5,14 +5,17 @@ process of its own. Several devices are made of one CPU and share its cores: wha
 what splitting costs, not what more hardware would bring.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import multiprocessing
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -67,8 +70,8 @@ def measure(config: BenchmarkConfig) -> dict[str, Any]:
         rows.append({"part": point.part, "series": point.series, "value": point.value, **figures})
     base = common_point(config)
     return {
-        "machine": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "machine": _processor(),
+        "cores": os.cpu_count(),
         "base": {
             "batch": base.work.batch,
             "tokens": base.work.tokens,
@@ -168,7 +171,7 @@ def _weights(config: BenchmarkConfig) -> Any:
     draw = np.random.default_rng(config.seed)
     shapes = jax.eval_shape(lambda: random_variables(config))
     return jax.tree.map(
-        lambda leaf: 0.02 * draw.standard_normal(leaf.shape, np.dtype(leaf.dtype)), shapes
+        lambda leaf: np.asarray(0.02 * draw.standard_normal(leaf.shape), leaf.dtype), shapes
     )
 
 
@@ -189,13 +192,20 @@ def _inputs(config: BenchmarkConfig) -> Inputs:
     )
 
 
+def _processor() -> str:
+    """The processor by name where Linux tells, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.machine()
+
+
 def _in_its_own_process(point: Point) -> dict[str, float]:
     spawn = multiprocessing.get_context("spawn")
     devices = point.config.mesh.devices
-    with _seeing(devices), concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
+    with _seeing(devices), ProcessPoolExecutor(1, spawn) as pool:
         try:
             return pool.submit(measure_point, point.config).result()
-        except concurrent.futures.process.BrokenProcessPool as error:
+        except BrokenProcessPool as error:
             raise UserError(
                 f"The process that measured {point.part} {point.value} was killed, for want of "
                 "memory perhaps: take less in config.scaling."

@@ -159,7 +159,7 @@ def test_a_writer_killed_at_any_moment_leaves_whole_checkpoints_alone(tmp_path: 
             assert writer.stdout is not None
             assert writer.stdout.readline() == "saved\n"
             while not any(folder.glob("*tmp*")):
-                pass
+                time.sleep(0.001)
             time.sleep(delay)
             writer.kill()
         midway += any(folder.glob("*tmp*"))
