@@ -110,12 +110,12 @@ def test_one_tpu_vm() -> None:
 def test_a_pod_slice_with_a_bucket_and_flags_of_the_job() -> None:
     lines = printed(
         *("tpu_pod.sh", *WHERE, "--workdir=gs://bucket/runs/a", "--config=configs/flamingo_3b.py"),
-        *("--accelerator_type=v4-32", "--version=tpu-ubuntu2204-base", "--spot", "--dry_run"),
+        *("--accelerator_type=v4-32", "--version=tpu-ubuntu2204-base", "--spot"),
         *("--", "--config.loop.steps=10"),
     ).splitlines()
     start = (
         f"{ON_VM} start --config=configs/flamingo_3b.py --workdir=/mnt/gcs/bucket/runs/a "
-        "--multihost --config.loop.steps=10 --dry_run"
+        "--multihost --config.loop.steps=10"
     )
     assert lines == [
         "gcloud compute tpus tpu-vm create flamingo --zone=us-west4-a "

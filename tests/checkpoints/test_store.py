@@ -149,10 +149,11 @@ def large(step: int) -> dict[str, Any]:
     return {str(i): state(100 * step + i, 512) for i in range(16)}
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_whole_checkpoints_alone(tmp_path: Path) -> None:
     """The kill comes while arrays are written by threads of C++, which no Python hook sees."""
     midway = 0
-    for number, delay in enumerate((0.0, 0.01, 0.03, 0.06, 0.1, 0.2)):
+    for number, delay in enumerate((0.0, 0.03, 0.15)):
         folder = tmp_path / str(number)
         command = [sys.executable, "-c", KILLED, str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as writer:
