@@ -115,7 +115,12 @@ def points(config: BenchmarkConfig) -> list[Point]:
         return dataclasses.replace(base, decoder=decoder, unroll=unroll)
 
     found = [
-        Point("devices", axis, n, dataclasses.replace(base, mesh=MeshConfig(**{axis: n})))
+        Point(
+            "devices",
+            axis,
+            n,
+            dataclasses.replace(base, mesh=dataclasses.replace(MeshConfig(), **{axis: n})),
+        )
         for axis in ("data", "fsdp")
         for n in sizes.devices
     ]
