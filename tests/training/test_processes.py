@@ -162,9 +162,9 @@ def test_when_one_of_two_is_killed_the_other_ends_and_both_go_on_bit_for_bit(
 ) -> None:
     left, killed = finish(start(tmp_path, 2, stop_at=5, number=signal.SIGKILL))
     assert killed.endswith(f"\n{-signal.SIGKILL}"), killed
-    assert left.endswith("\n1"), left
-    assert "Process 0 of 2 lost another one" in left
-    assert "Traceback" not in left
+    # It hears of it in a step, and says so, or from JAX's heartbeat while it waits to save.
+    assert left.endswith(("\n1", f"\n{-signal.SIGABRT}")), left
+    assert "Process 0 of 2 lost another one" in left or "another task died" in left
     for said in finish(start(tmp_path, 2)):
         assert said.endswith("\n0"), said
     names = ("checkpoints", "metrics.jsonl")
