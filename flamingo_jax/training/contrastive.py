@@ -27,7 +27,7 @@ from flamingo_jax.models.axes import path_names
 from flamingo_jax.models.contrastive import ContrastiveConfig, ContrastiveModel, contrastive_loss
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.parallel.layout import Layout
-from flamingo_jax.parallel.processes import lead_first
+from flamingo_jax.parallel.processes import ended_by_a_loss, lead_first
 from flamingo_jax.training.augment import AugmentConfig, augment
 from flamingo_jax.training.journal import Journal, progress
 from flamingo_jax.training.pairs import Pairs, TextTable, one_for_each_base
@@ -292,6 +292,7 @@ def _run(
         journal = stack.enter_context(contextlib.closing(Journal(folder, start)))
         bar = stack.enter_context(progress("Pretraining vision", config.steps, start))
         asked_to_stop = stack.enter_context(stop_signals())
+        stack.enter_context(ended_by_a_loss())
         inputs = inputs_of(start)
         for number in range(start + 1, config.steps + 1):
             began = time.perf_counter()
