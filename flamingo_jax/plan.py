@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from flamingo_jax import cli
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, a file in configs/.")
-_TOPOLOGY = flags.DEFINE_string("topology", "", "Slice of v4, v5e, v5p or v6e chips.")
+_TOPOLOGY = flags.DEFINE_string("topology", None, "Slice of v4, v5e, v5p or v6e chips.")
 _BATCH = flags.DEFINE_integer(
     "batch",
     None,
@@ -40,14 +40,15 @@ def main() -> None:
     from flamingo_jax.planning import command, report
 
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    topology = _TOPOLOGY.value or ""
     if _SERVE.value:
         sizes = (_BATCH.value, _TOKENS.value, _IMAGES.value, _NEW_TOKENS.value)
-        plans = command.serve(name, _CONFIG.value, _TOPOLOGY.value, *sizes)
+        plans = command.serve(name, _CONFIG.value, topology, *sizes)
         found = {"programs": [report.as_json(plan) for plan in plans]}
         text = "\n\n".join(map(report.as_text, plans))
     else:
         asked = (_BATCH.value, _SEARCH.value)
-        best, *others = command.train(name, _CONFIG.value, _TOPOLOGY.value, *asked)
+        best, *others = command.train(name, _CONFIG.value, topology, *asked)
         found, text = report.as_json(best), report.as_text(best)
         if others:
             found["others"] = [report.as_json(plan) for plan in others]

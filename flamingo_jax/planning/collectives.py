@@ -162,5 +162,6 @@ def _along(group: Sequence[int], mesh: Mesh, chip: Chip) -> tuple[tuple[str, ...
     if len({getattr(device, "slice_index", 0) for device in devices}) > 1:
         return axes, chip.network_rate
     coordinates = np.array([device.coords for device in devices])
-    spanned = max(int((coordinates != coordinates[0]).any(axis=0).sum()), 1)
+    spanned = int((coordinates != coordinates[0]).any(axis=0).sum())
+    spanned = max(1, min(spanned, len(group).bit_length() - 1))  # a pair has one axis at most
     return axes, 2 * spanned * chip.link_rate

@@ -115,6 +115,8 @@ def devices(topology: Topology) -> Sequence[Any]:
     options: dict[str, Any] = {"num_slices": topology.slices} if topology.slices > 1 else {}
     if topology.chip.megacore:
         options["chip_config_name"] = "megacore"
+    if topology.chips == topology.slices:
+        options["chips_per_host_bounds"] = (1, 1, 1)
     one = dataclasses.replace(topology, slices=1)
     try:
         return topologies.get_topology_desc(

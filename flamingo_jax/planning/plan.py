@@ -31,7 +31,8 @@ class Plan:
       hbm_bytes_per_device: memory that the compiler gives to a program.
       argument_bytes: of parameters, optimizer state and inputs, a device.
       temp_bytes: of intermediate values, a device.
-      peak_bytes: of all that is in memory at once, a device.
+      peak_bytes: of all that is in memory at once, a device; machine code, a hundredth or so of the
+        memory, comes on top.
       compile_seconds: from shapes to a program with its memory assigned.
       model_flops_per_step: of all devices, nothing computed twice.
       hardware_flops_per_step: with what is computed anew.

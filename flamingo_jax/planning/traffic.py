@@ -60,8 +60,7 @@ class _Walk:
         return total, [self._is_weight(v, known) for v in jaxpr.outvars]
 
     def _is_weight(self, variable: Any, known: dict[Any, bool]) -> bool:
-        # A literal, or a scalar, makes of weights nothing else.
-        return isinstance(variable, core.Literal) or known[variable]
+        return not isinstance(variable, core.Literal) and known[variable]
 
     def _equation(self, equation: core.JaxprEqn, given: list[bool]) -> tuple[Traffic, list[bool]]:
         name, parameters = equation.primitive.name, equation.params
@@ -69,7 +68,10 @@ class _Walk:
             return self._product(equation, given)
         inner = list(core.jaxprs_in_params(parameters))
         if not inner:
-            return Traffic(), [all(given)] * len(equation.outvars)
+            # A constant, which is none, makes of weights nothing else.
+            constant = [isinstance(variable, core.Literal) for variable in equation.invars]
+            alone = all(a or b for a, b in zip(given, constant, strict=True))
+            return Traffic(), [alone and any(given)] * len(equation.outvars)
         if name == "scan":
             moved, made = self.run(inner[0], self._carried(equation, inner[0], given))
             return moved * parameters["length"], made
