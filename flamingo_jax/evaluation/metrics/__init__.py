@@ -4,5 +4,6 @@ All are shares of 1 except CIDEr, which is about 1.0 for what papers print as 10
 """
 
 from flamingo_jax.evaluation.metrics.rows import Row, bootstrap_interval
+from flamingo_jax.evaluation.metrics.vqa import vqa_accuracy
 
-__all__ = ["Row", "bootstrap_interval"]
+__all__ = ["Row", "bootstrap_interval", "vqa_accuracy"]
