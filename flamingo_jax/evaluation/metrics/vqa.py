@@ -20,106 +20,25 @@ _NUMBERS = {
     )
 } | {"none": "0"}
 _ARTICLES = ("a", "an", "the")
-_CONTRACTED = [
-    "ain't",
-    "aren't",
-    "can't",
-    "could've",
-    "couldn't",
-    "didn't",
-    "doesn't",
-    "don't",
-    "hadn't",
-    "hasn't",
-    "haven't",
-    "he'd",
-    "he's",
-    "how'd",
-    "how'll",
-    "how's",
-    "isn't",
-    "it'd",
-    "it'll",
-    "ma'am",
-    "mightn't",
-    "might've",
-    "mustn't",
-    "must've",
-    "needn't",
-    "not've",
-    "o'clock",
-    "oughtn't",
-    "shan't",
-    "should've",
-    "shouldn't",
-    "somebody'll",
-    "somebody's",
-    "someone'd",
-    "someone'll",
-    "someone's",
-    "something'd",
-    "something'll",
-    "that's",
-    "there'd",
-    "there're",
-    "there's",
-    "they'd",
-    "they'll",
-    "they're",
-    "they've",
-    "wasn't",
-    "we've",
-    "weren't",
-    "what'll",
-    "what're",
-    "what's",
-    "what've",
-    "when's",
-    "where'd",
-    "where's",
-    "where've",
-    "who'd",
-    "who'll",
-    "who's",
-    "who've",
-    "why'll",
-    "why're",
-    "why's",
-    "won't",
-    "would've",
-    "wouldn't",
-    "y'all",
-    "you'd",
-    "you'll",
-    "you're",
-    "you've",
-]
-_DOUBLY_CONTRACTED = [
-    "couldn't've",
-    "hadn't've",
-    "he'd've",
-    "it'd've",
-    "mightn't've",
-    "she'd've",
-    "shouldn't've",
-    "somebody'd've",
-    "someone'd've",
-    "something'd've",
-    "there'd've",
-    "they'd've",
-    "we'd've",
-    "who'd've",
-    "wouldn't've",
-    "y'all'll",
-    "you'd've",
-]
-"""Written with either apostrophe missing; the listed exceptions apart."""
+_CONTRACTED = """
+    ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd
+    how'll how's isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock
+    oughtn't shan't should've shouldn't somebody'll somebody's someone'd someone'll someone's
+    something'd something'll that's there'd there're there's they'd they'll they're they've wasn't
+    we've weren't what'll what're what's what've when's where'd where's where've who'd who'll who's
+    who've why'll why're why's won't would've wouldn't y'all you'd you'll you're you've
+"""
+_DOUBLY_CONTRACTED = """
+    couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've
+    someone'd've something'd've there'd've they'd've we'd've who'd've wouldn't've y'all'll you'd've
+"""
+"""Written with either apostrophe missing."""
 
 
 def _contractions() -> dict[str, str]:
     """What a word becomes. Keys with capitals are left out: words are lower-cased before."""
-    table = {word.replace("'", ""): word for word in _CONTRACTED}
-    for word in _DOUBLY_CONTRACTED:
+    table = {word.replace("'", ""): word for word in _CONTRACTED.split()}
+    for word in _DOUBLY_CONTRACTED.split():
         stem, middle, end = word.rsplit("'", 2)
         table[f"{stem}{middle}'{end}"] = word
         table[f"{stem}'{middle}{end}"] = word
@@ -166,8 +85,8 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
 def normalize_vqa_answer(answer: str) -> str:
     """An answer without case, articles and most punctuation, numbers to ten as digits.
 
-    A punctuation mark goes if it stands next to a space anywhere in the answer, or if a comma stands
-    between two digits; else it becomes a space. A point goes unless a digit follows.
+    A punctuation mark goes if it stands next to a space anywhere in the answer, or if a comma
+    stands between two digits; else it becomes a space. A point goes unless a digit follows.
     """
     with_numbers = _DIGIT_COMMA_DIGIT.search(answer) is not None
     text = answer
