@@ -11,7 +11,7 @@ import numpy as np
 from flamingo_jax.data.sequences import PROMPT
 from flamingo_jax.data.tasks import Turn
 from flamingo_jax.data.tokenizer import END_OF_CHUNK, Tokenizer
-from flamingo_jax.evaluation.benchmarks import Case, encode_answers
+from flamingo_jax.evaluation.episodes import Case, encode_answers
 from flamingo_jax.evaluation.tree import Request
 
 

@@ -12,7 +12,7 @@ from flamingo_jax.data.sequences import PROMPT
 from flamingo_jax.data.tasks import Pool, Turn
 from flamingo_jax.data.tokenizer import END_OF_CHUNK, IMAGE
 from flamingo_jax.evaluation import plots
-from flamingo_jax.evaluation.benchmarks import Case, draw_cases
+from flamingo_jax.evaluation.episodes import Case, draw_cases
 from flamingo_jax.evaluation.scoring import Scored
 from flamingo_jax.inference.handle import Flamingo
 

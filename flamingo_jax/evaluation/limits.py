@@ -8,8 +8,8 @@ from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tasks import Pool
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
-from flamingo_jax.evaluation.benchmarks import BINDING, draw_cases, make_requests
 from flamingo_jax.evaluation.ceilings import named_requests
+from flamingo_jax.evaluation.episodes import BINDING, draw_cases, make_requests
 from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.evaluation.tree import PromptTree, Request
 

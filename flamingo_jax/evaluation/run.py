@@ -15,7 +15,8 @@ from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tasks import Pool
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation import plots
-from flamingo_jax.evaluation.benchmarks import (
+from flamingo_jax.evaluation.ceilings import named_requests, nearest_class_means
+from flamingo_jax.evaluation.episodes import (
     BINDING,
     FAMILIES,
     Case,
@@ -24,7 +25,6 @@ from flamingo_jax.evaluation.benchmarks import (
     draw_cases,
     make_requests,
 )
-from flamingo_jax.evaluation.ceilings import named_requests, nearest_class_means
 from flamingo_jax.evaluation.gallery import attention_examples, gallery_examples
 from flamingo_jax.evaluation.language import Vocabulary, generate_answers
 from flamingo_jax.evaluation.metrics import Row, bootstrap_interval

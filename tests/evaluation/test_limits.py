@@ -7,7 +7,7 @@ import pytest
 
 from flamingo_jax.data.tasks import Pool
 from flamingo_jax.errors import UserError
-from flamingo_jax.evaluation.benchmarks import draw_cases, make_requests
+from flamingo_jax.evaluation.episodes import draw_cases, make_requests
 from flamingo_jax.evaluation.limits import check_limits
 from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.evaluation.tree import Limits, pack

@@ -9,7 +9,8 @@ import pytest
 from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tasks import Pool, Turn
 from flamingo_jax.errors import UserError
-from flamingo_jax.evaluation.benchmarks import (
+from flamingo_jax.evaluation.ceilings import named_requests, nearest_class_means
+from flamingo_jax.evaluation.episodes import (
     BLANK,
     FAMILIES,
     MediaTable,
@@ -19,7 +20,6 @@ from flamingo_jax.evaluation.benchmarks import (
     make_requests,
     merge_candidates,
 )
-from flamingo_jax.evaluation.ceilings import named_requests, nearest_class_means
 from flamingo_jax.evaluation.language import Vocabulary, generate_answers
 from flamingo_jax.evaluation.page import write_report
 from flamingo_jax.evaluation.run import EvaluationConfig, evaluate, write_results
