@@ -10,7 +10,7 @@ import itertools
 import json
 import operator
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,18 @@ def write_shard(path: Path, documents: Iterable[Document]) -> Shard:
     finally:
         writer.close()
     return Shard(path.name, count, path.stat().st_size)
+
+
+def read_shard(path: Path) -> Iterator[Document]:
+    """The documents of a file in order, read ahead.
+
+    Raises:
+      UserError: a record is no document.
+    """
+    reader = array_record_module.ArrayRecordReader(str(path))
+    for _ in range(reader.num_records()):
+        yield from_bytes(reader.read())
+    reader.close()
 
 
 def write_index(folder: Path, shards: Sequence[Shard], stats: Mapping[str, Any]) -> None:

@@ -139,4 +139,4 @@ def is_phrase_of_sites(lines: Sequence[str], links: int, buttons: int) -> bool:
         return False
     if lines and all(line.strip(_AROUND).lower() in _BUTTONS for line in lines):
         return True
-    return bool(_COOKIES.search(text) and _CONSENT.search(text))
+    return bool(_COOKIES.search(text)) and (buttons > 0 or bool(_CONSENT.search(text)))

@@ -1,0 +1,132 @@
+"""Whether an image of a page is worth showing to a model, from its bytes."""
+
+import dataclasses
+import hashlib
+import io
+import re
+import warnings
+from pathlib import Path
+
+import imagehash
+import numpy as np
+from PIL import Image
+
+from flamingo_jax.data.media import on_white
+from flamingo_jax.data.web.limits import Limits
+from flamingo_jax.errors import UserError
+
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_SVG = re.compile(
+    rb"^(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE.*?>|\s)*<svg\b", re.S
+)
+_TINY = 3
+_DRAFT = 256
+_HASH_BITS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What was found about an image.
+
+    Attributes:
+      reason: why it is left out; None if it is kept.
+      digest: SHA-256 of its bytes.
+    """
+
+    reason: str | None
+    digest: bytes = b""
+
+
+class Examiner:
+    """Examines images, one after another."""
+
+    def __init__(self, limits: Limits, excluded: np.ndarray | None = None) -> None:
+        """`excluded`: uint64 [N], perceptual hashes of images that must not be in the data."""
+        self._limits = limits
+        self._excluded = excluded if excluded is not None and len(excluded) else None
+
+    def examine(self, content: bytes) -> Verdict:
+        """Decodes an image, of an animation the first frame, and judges it.
+
+        SVG is left out: it is a program for a renderer, and what training decodes are pixels.
+        """
+        if len(content) > self._limits.max_image_bytes:
+            return Verdict("too_large")
+        if not content:
+            return Verdict("broken")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # decompression bombs are looked for here
+                reason = self._reason(content)
+        except Image.DecompressionBombError:
+            reason = "too_many_pixels"
+        except Exception:  # decoders raise many types on damaged input
+            reason = _unreadable(content)
+        return Verdict(reason, hashlib.sha256(content).digest() if reason is None else b"")
+
+    def _reason(self, content: bytes) -> str | None:
+        limits = self._limits
+        picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+        width, height = picture.size
+        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+        if width * height * frames > limits.max_pixels:
+            return "too_many_pixels"
+        if max(width, height) <= _TINY:
+            return "tracking"
+        if min(width, height) < limits.min_side:
+            return "small"
+        if max(width, height) > limits.max_aspect * min(width, height):
+            return "aspect"
+        if self._excluded is None:
+            picture.draft("RGB", (_DRAFT, _DRAFT))  # JPEG at a fraction of its size, much faster
+        pixels = picture if picture.mode in ("RGB", "L") else Image.fromarray(on_white(picture))
+        pixels.load()
+        extremes = pixels.getextrema()
+        spans = [extremes] if pixels.mode == "L" else extremes
+        if all(high - low <= limits.min_contrast for low, high in spans):
+            return "single_colour"
+        if self._excluded is not None and self._is_excluded(perceptual_hash(pixels)):
+            return "in_evaluation"
+        return None
+
+    def _is_excluded(self, value: int) -> bool:
+        assert self._excluded is not None
+        differing = np.bitwise_count(self._excluded ^ np.uint64(value))
+        return bool((differing <= self._limits.evaluation_distance).any())
+
+
+def perceptual_hash(picture: Image.Image) -> int:
+    """64 bits that images that look alike mostly share: imagehash's `phash`."""
+    return int(str(imagehash.phash(picture)), 16)
+
+
+def read_hashes(path: Path) -> np.ndarray:
+    """Perceptual hashes, uint64 [N], of a file with one in 16 hexadecimal digits a line.
+
+    What follows a hash on its line, a name for instance, is not read; `#` begins a comment.
+
+    Raises:
+      UserError: the file cannot be read, or a line begins with something else.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as perceptual hashes: {error}.") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        if words := line.partition("#")[0].split():
+            if not re.fullmatch(rf"[0-9a-fA-F]{{{_HASH_BITS // 4}}}", words[0]):
+                raise UserError(
+                    f"{path}, line {number}: {words[0][:40]!r} is no perceptual hash: write its 64 "
+                    "bits as 16 hexadecimal digits, as str(imagehash.phash(image)) does."
+                )
+            found.append(int(words[0], 16))
+    return np.array(found, np.uint64)
+
+
+def _unreadable(content: bytes) -> str:
+    if _SVG.match(content[:4096]):
+        return "svg"
+    webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    return "broken" if webp or content.startswith(_MAGIC) else "format"

@@ -1,0 +1,72 @@
+"""How pages become documents, from what is written on a command line."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flamingo_jax.data.web.images import read_hashes
+from flamingo_jax.data.web.limits import Limits
+from flamingo_jax.data.web.texts import BlockList, check_languages
+from flamingo_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How pages become documents.
+
+    Attributes:
+      limits: of pages and images.
+      languages: ISO 639-1 codes of the ones kept; all if empty.
+      blocked: what pages must not have.
+      excluded: uint64 [N], perceptual hashes of images of evaluation sets.
+    """
+
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    languages: tuple[str, ...] = ()
+    blocked: BlockList | None = None
+    excluded: np.ndarray | None = None
+
+
+def read(
+    limits: Sequence[str] = (),
+    languages: Sequence[str] = (),
+    block_list: str | None = None,
+    exclude_images: str | None = None,
+) -> Settings:
+    """Settings from options.
+
+    Args:
+      limits: `NAME=VALUE` for fields of `Limits`.
+      languages: codes.
+      block_list: path of a block list.
+      exclude_images: path of perceptual hashes.
+
+    Raises:
+      UserError: a limit is unknown or no number, a language is not identified, or a file cannot be
+        read.
+    """
+    check_languages(languages)
+    return Settings(
+        _limits(limits),
+        tuple(languages),
+        BlockList.read(Path(block_list)) if block_list else None,
+        read_hashes(Path(exclude_images)) if exclude_images else None,
+    )
+
+
+def _limits(given: Sequence[str]) -> Limits:
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(Limits)}
+    values = {}
+    for each in given:
+        name, _, value = each.partition("=")
+        if name not in kinds:
+            raise UserError(f"--limits: there is no {name!r}, only {', '.join(kinds)}.")
+        try:
+            values[name] = kinds[name](value)
+        except ValueError as error:
+            raise UserError(f"--limits: {name} takes a number, not {value!r}.") from error
+        if values[name] < 0:
+            raise UserError(f"--limits: {name} is {value}, but cannot be negative.")
+    return Limits(**values)
