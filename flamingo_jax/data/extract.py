@@ -40,8 +40,9 @@ def main() -> None:
     units = inputs.units(_INPUT.value)
     output = Path(_OUTPUT.value)
     runner = run.RunnerConfig(_RUNNER.value, _WORKERS.value, _BEAM.value)
+    tokenizer = Path(_TOKENIZER.value) if _TOKENIZER.value else None
     with new_folder(output) as folder:
-        run.run(units, asked, folder, runner, _TOKENIZER.value and Path(_TOKENIZER.value))
+        run.run(units, asked, folder, runner, tokenizer)
     print(run.summary(json.loads((output / STATS).read_text()), output))
 
 

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from fastwarc.warc import WarcRecord, WarcRecordType
 
@@ -17,6 +18,7 @@ from flamingo_jax.data.web.addresses import resolve
 from flamingo_jax.data.web.limits import Limits
 from flamingo_jax.data.web.records import MOST_HEADER, open_records, parse
 
+_CHUNKED = re.compile(rb"[0-9a-fA-F]+[ \t]*(;[^\r\n]*)?\r\n")
 _MOST_HOPS = 5
 _PAGES = ("text/html", "application/xhtml+xml")
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -139,19 +141,30 @@ class Archive:
             self._places.setdefault(address, place)
 
     def _content(self, place: int, most: int) -> tuple[bytes, str | None]:
-        """(a record's content, at most a byte more than `most`; its charset by the header)."""
-        record = parse(self._records.read(place))
-        _http(record, decode=True)
-        content = record.reader.read(most + 1)
-        charset = record.http_charset if record.is_http_parsed else None
-        return content, charset
+        """(a record's content, at most a byte more than `most`; its charset by the header).
+
+        Raises:
+          OSError, ValueError: it is damaged.
+        """
+        content = self._records.read(place)
+        for decode in ("all", "content", "none"):
+            record = parse(content)
+            _http(record, decode)
+            try:
+                found = record.reader.read(most + 1)
+            except OSError:  # archives may hold a content decoded and its header as it was
+                continue
+            if decode != "all" and _CHUNKED.match(found):
+                break
+            return found, record.http_charset if record.is_http_parsed else None
+        raise ValueError("The content's encoding is damaged.")
 
 
 def _answer(record: WarcRecord) -> tuple[int, str, str | None]:
     """(HTTP status, content type, where it moved to) of a record."""
     if record.record_type == WarcRecordType.resource:
         return 200, _kind(record.headers.get("Content-Type")), None
-    _http(record, decode=False)
+    _http(record, "none")
     headers = record.http_headers if record.is_http_parsed else None
     if headers is None:
         return 0, "", None
@@ -167,6 +180,6 @@ def _kind(header: str | None) -> str:
     return (header or "").split(";")[0].strip().lower()
 
 
-def _http(record: WarcRecord, decode: bool) -> None:
+def _http(record: WarcRecord, decode: Literal["all", "content", "none"]) -> None:
     if record.is_http:
-        record.parse_http(auto_decode="all" if decode else "none", max_header_len=MOST_HEADER)
+        record.parse_http(auto_decode=decode, max_header_len=MOST_HEADER)

@@ -5,24 +5,22 @@ import hashlib
 import io
 import re
 import warnings
-from pathlib import Path
 
-import imagehash
 import numpy as np
 from PIL import Image
 
 from flamingo_jax.data.media import on_white
+from flamingo_jax.data.web.hashes import perceptual_hash
 from flamingo_jax.data.web.limits import Limits
-from flamingo_jax.errors import UserError
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _SVG = re.compile(
     rb"^(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE.*?>|\s)*<svg\b", re.S
 )
+_DEEP = ("I", "F")  # modes of 16 bits and more begin so
 _TINY = 3
 _DRAFT = 256
-_HASH_BITS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +45,10 @@ class Examiner:
         self._excluded = excluded if excluded is not None and len(excluded) else None
 
     def examine(self, content: bytes) -> Verdict:
-        """Decodes an image, of an animation the first frame, and judges it.
+        """Decodes an image and judges it.
 
-        SVG is left out: it is a program for a renderer, and what training decodes are pixels.
+        SVG is left out: it is a program for a renderer, and what training decodes are pixels. So is
+        what training skips: animations, colours for print (CMYK), more than 8 bits a channel.
         """
         if len(content) > self._limits.max_image_bytes:
             return Verdict("too_large")
@@ -69,15 +68,21 @@ class Examiner:
         limits = self._limits
         picture = Image.open(io.BytesIO(content), formats=_FORMATS)
         width, height = picture.size
-        frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-        if width * height * frames > limits.max_pixels:
-            return "too_many_pixels"
         if max(width, height) <= _TINY:
             return "tracking"
         if min(width, height) < limits.min_side:
             return "small"
         if max(width, height) > limits.max_aspect * min(width, height):
             return "aspect"
+        if width * height > limits.max_pixels:
+            return "too_many_pixels"
+        # What follows the picture in a phone's JPEG is a preview, not another frame.
+        if picture.format != "MPO" and getattr(picture, "is_animated", False):
+            return "animated"
+        if picture.mode == "CMYK":
+            return "cmyk"
+        if picture.mode.startswith(_DEEP) or (picture.format == "PNG" and content[24] > 8):
+            return "deep"  # Pillow does not tell the depth of coloured PNGs
         if self._excluded is None:
             picture.draft("RGB", (_DRAFT, _DRAFT))  # JPEG at a fraction of its size, much faster
         pixels = picture if picture.mode in ("RGB", "L") else Image.fromarray(on_white(picture))
@@ -94,35 +99,6 @@ class Examiner:
         assert self._excluded is not None
         differing = np.bitwise_count(self._excluded ^ np.uint64(value))
         return bool((differing <= self._limits.evaluation_distance).any())
-
-
-def perceptual_hash(picture: Image.Image) -> int:
-    """64 bits that images that look alike mostly share: imagehash's `phash`."""
-    return int(str(imagehash.phash(picture)), 16)
-
-
-def read_hashes(path: Path) -> np.ndarray:
-    """Perceptual hashes, uint64 [N], of a file with one in 16 hexadecimal digits a line.
-
-    What follows a hash on its line, a name for instance, is not read; `#` begins a comment.
-
-    Raises:
-      UserError: the file cannot be read, or a line begins with something else.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as perceptual hashes: {error}.") from error
-    found = []
-    for number, line in enumerate(lines, 1):
-        if words := line.partition("#")[0].split():
-            if not re.fullmatch(rf"[0-9a-fA-F]{{{_HASH_BITS // 4}}}", words[0]):
-                raise UserError(
-                    f"{path}, line {number}: {words[0][:40]!r} is no perceptual hash: write its 64 "
-                    "bits as 16 hexadecimal digits, as str(imagehash.phash(image)) does."
-                )
-            found.append(int(words[0], 16))
-    return np.array(found, np.uint64)
 
 
 def _unreadable(content: bytes) -> str:

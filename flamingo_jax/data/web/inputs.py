@@ -50,10 +50,27 @@ def units(patterns: Sequence[str]) -> list[Unit]:
     return [Unit(number, path, pages) for number, (path, pages) in enumerate(found)]
 
 
-def _matches(pattern: str) -> list[Path]:
+def files(patterns: Sequence[str]) -> list[Path]:
+    """Files by their names, in order, each once.
+
+    Raises:
+      UserError: nothing has such a name.
+    """
+    found = {path for pattern in patterns for path in _named(pattern) if path.is_file()}
+    if not found:
+        raise UserError(f"--input={','.join(patterns)} names no file.")
+    return sorted(found)
+
+
+def _named(pattern: str) -> list[Path]:
     found = [Path(name) for name in glob.glob(pattern, recursive=True)]
     if not found:
         raise UserError(f"--input: there is nothing by the name {pattern}.")
+    return found
+
+
+def _matches(pattern: str) -> list[Path]:
+    found = _named(pattern)
     # A pattern for files may name folders on the way too: `site/**` does.
     files = [path for path in found if not path.is_dir()]
     wanted = [path for path in files if path.name.lower().endswith((*ARCHIVES, *SUFFIXES))]

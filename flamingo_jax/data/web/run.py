@@ -45,7 +45,7 @@ def run(
     settings: Settings,
     folder: Path,
     runner: RunnerConfig,
-    tokenizer: Path | None,
+    tokenizer: Path | None = None,
 ) -> None:
     """Extracts documents into a folder and ends when it is finished.
 
@@ -66,7 +66,12 @@ def run(
     pipeline = _pipeline(runner)
     build(pipeline, units, settings, folder, tokens)
     with _progress(candidates, len(units)):
-        pipeline.run().wait_until_finish()
+        try:
+            pipeline.run().wait_until_finish()
+        except RuntimeError as error:  # Beam makes one of what a worker raises
+            if "KeyboardInterrupt" in str(error):
+                raise KeyboardInterrupt from error
+            raise
     shutil.rmtree(candidates)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flamingo_jax.data.web.images import read_hashes
+from flamingo_jax.data.web.hashes import read_hashes
 from flamingo_jax.data.web.limits import Limits
 from flamingo_jax.data.web.texts import BlockList, check_languages
 from flamingo_jax.errors import UserError

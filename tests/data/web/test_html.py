@@ -1,5 +1,7 @@
 """What of a page is read: text and images in order, and nothing that is hidden or the site's."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -221,5 +223,5 @@ PIECES = [
 def test_any_page_can_be_read(page: str) -> None:
     items = html.read(page.encode("utf-8", "replace").decode()).items
     assert all(item.strip() for item in items if isinstance(item, str))
-    for before, after in zip(items, items[1:], strict=False):
+    for before, after in itertools.pairwise(items):
         assert not (isinstance(before, str) and isinstance(after, str))
