@@ -77,8 +77,8 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         from ml_collections import config_flags
 
         # ml_collections says so only when a field is asked for.
-        path = _file(config_flags.get_config_filename(flags.FLAGS["config"]))
-        if not Path(path).is_file():
+        named = config_flags.get_config_filename(flags.FLAGS["config"])
+        if named is not None and not Path(path := _file(named)).is_file():
             _leave(_no_config_file(path), 1)
     return rest
 

@@ -213,5 +213,6 @@ class _Album:
 
     @staticmethod
     def _kept(name: str, content: bytes | None, verdict: Verdict) -> tuple[Medium | None, Verdict]:
-        keep = content is not None and verdict.reason is None
-        return (Medium(name, content) if keep else None), verdict
+        if content is None or verdict.reason is not None:
+            return None, verdict
+        return Medium(name, content), verdict

@@ -87,9 +87,8 @@ class Examiner:
             picture.draft("RGB", (_DRAFT, _DRAFT))  # JPEG at a fraction of its size, much faster
         pixels = picture if picture.mode in ("RGB", "L") else Image.fromarray(on_white(picture))
         pixels.load()
-        extremes = pixels.getextrema()
-        spans = [extremes] if pixels.mode == "L" else extremes
-        if all(high - low <= limits.min_contrast for low, high in spans):
+        low, high = np.array(pixels.getextrema()).reshape(-1, 2).T
+        if (high - low <= limits.min_contrast).all():
             return "single_colour"
         if self._excluded is not None and self._is_excluded(perceptual_hash(pixels)):
             return "in_evaluation"

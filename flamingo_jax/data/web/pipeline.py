@@ -16,6 +16,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.pvalue import AsSingleton, PCollection, TaggedOutput
 
 from flamingo_jax.data.documents import Document
 from flamingo_jax.data.shards import Shard, read_shard, write_index, write_shard
@@ -85,11 +86,11 @@ def build(
     _ = (
         written["shard"]
         | "All shards" >> beam.combiners.ToList()
-        | "Finish" >> beam.Map(_finish, beam.pvalue.AsSingleton(tally), folder, tokens.name)
+        | "Finish" >> beam.Map(_finish, AsSingleton(tally), folder, tokens.name)
     )
 
 
-def _duplicates(pages: beam.PCollection, settings: Settings) -> beam.PCollection:
+def _duplicates(pages: PCollection, settings: Settings) -> PCollection:
     """(position, {`page`: what is known of it, `reason`: why it is dropped, if it is})."""
     same = (
         pages
@@ -198,7 +199,7 @@ class _Read(beam.DoFn):
 
         _write_new(self._folder / CANDIDATES / _name(unit.number), documents())
         yield from facts
-        yield beam.pvalue.TaggedOutput("tally", dict(tally))
+        yield TaggedOutput("tally", dict(tally))
 
 
 class _Write(beam.DoFn):
@@ -227,7 +228,7 @@ class _Write(beam.DoFn):
             yield shard
         else:
             path.unlink()
-        yield beam.pvalue.TaggedOutput("tally", dict(tally))
+        yield TaggedOutput("tally", dict(tally))
 
     def _judge(
         self, document: Document, reason: str, taken: set[int], tally: Counter[str]

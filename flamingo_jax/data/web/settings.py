@@ -1,8 +1,9 @@
 """How pages become documents, from what is written on a command line."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,27 +30,63 @@ class Settings:
     excluded: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What to extract, and how; a file in configs/data.
+
+    Attributes:
+      input: names of archives, folders and pages, with `*`, `**`, `?` and `[...]`.
+      package: of Debian, which is downloaded if `folder` is not there; None for none.
+      folder: where the package is unpacked.
+      languages: ISO 639-1 codes of the ones kept; all if empty.
+      limits: those that differ from the usual.
+    """
+
+    input: tuple[str, ...] = ()
+    package: str | None = None
+    folder: str = ""
+    languages: tuple[str, ...] = ()
+    limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def read_recipe(values: Mapping[str, Any]) -> Recipe:
+    """A recipe of a config's fields.
+
+    Raises:
+      UserError: a field is unknown.
+    """
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"--config: there is no field {name!r}, only {', '.join(known)}.")
+    return Recipe(**values)
+
+
 def read(
     limits: Sequence[str] = (),
     languages: Sequence[str] = (),
     block_list: str | None = None,
     exclude_images: str | None = None,
+    recipe: Recipe | None = None,
 ) -> Settings:
-    """Settings from options.
+    """Settings from options, which go before a recipe's.
 
     Args:
       limits: `NAME=VALUE` for fields of `Limits`.
       languages: codes.
       block_list: path of a block list.
       exclude_images: path of perceptual hashes.
+      recipe: what is not asked for.
 
     Raises:
       UserError: a limit is unknown or no number, a language is not identified, or a file cannot be
         read.
     """
+    recipe = recipe or Recipe()
+    languages = languages or recipe.languages
     check_languages(languages)
     return Settings(
-        _limits(limits),
+        _limits([*(f"{name}={value}" for name, value in recipe.limits.items()), *limits]),
         tuple(languages),
         BlockList.read(Path(block_list)) if block_list else None,
         read_hashes(Path(exclude_images)) if exclude_images else None,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 import tinycss2
+import tinycss2.ast
 from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
 _HIDDEN_CLASSES = {
@@ -22,6 +23,7 @@ _HIDDEN_CLASSES = {
 
 _MOST_CSS = 200_000
 _MOST_SELECTORS = 200
+_HIDING = {"display", "visibility", "opacity", "left", "top", "clip", "text-indent", "font-size"}
 _SHEETS_FOR_SCREENS = ("", "all", "screen", "only screen")
 _NUMBER = re.compile(r"^(-?\d*\.?\d+)(px|em|rem|%|vw|pt)?$")
 
@@ -84,16 +86,17 @@ def _rules(sheet: str) -> Iterator[tuple[str, bool]]:
     pending = tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True)
     while pending:
         rule = pending.pop(0)
-        selector = tinycss2.serialize(rule.prelude).strip() if hasattr(rule, "prelude") else ""
-        if rule.type == "at-rule" and rule.lower_at_keyword == "media" and rule.content:
-            if selector.lower() in _SHEETS_FOR_SCREENS:
-                pending[:0] = tinycss2.parse_rule_list(rule.content, True, True)
-        elif rule.type == "qualified-rule":
+        if not isinstance(rule, tinycss2.ast.AtRule | tinycss2.ast.QualifiedRule):
+            continue
+        selector = tinycss2.serialize(rule.prelude).strip()
+        if isinstance(rule, tinycss2.ast.QualifiedRule):
             said = dict(_declarations(tinycss2.serialize(rule.content)))
-            if said.keys() & {"display", "visibility", "opacity", "left", "clip", "text-indent"}:
+            if not said.keys().isdisjoint(_HIDING):
                 for each in selector.split(","):
                     if ":" not in each:
                         yield each.strip(), hides(said)
+        elif rule.lower_at_keyword == "media" and selector.lower() in _SHEETS_FOR_SCREENS:
+            pending[:0] = tinycss2.parse_rule_list(rule.content or [], True, True)
 
 
 def _declarations(style: str) -> Iterator[tuple[str, str]]:

@@ -1,11 +1,13 @@
 """Options of the extraction."""
 
+import runpy
 from pathlib import Path
 
 import pytest
 
 from flamingo_jax.data.web import settings
 from flamingo_jax.errors import UserError
+from tests.conftest import ROOT
 
 
 def test_nothing_asked_is_the_usual() -> None:
@@ -42,3 +44,24 @@ def test_all_that_can_be_asked(tmp_path: Path) -> None:
 def test_mistakes(limit: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         settings.read([limit])
+
+
+def test_recipes() -> None:
+    recipe = settings.read_recipe(
+        {"input": ("a",), "languages": ("de",), "limits": {"min_words": 9}}
+    )
+    assert settings.read(recipe=recipe).limits.min_words == 9
+    assert settings.read(recipe=recipe).languages == ("de",)
+    found = settings.read(["min_words=7"], ["en"], recipe=recipe)
+    assert (found.limits.min_words, found.languages) == (7, ("en",))
+    with pytest.raises(UserError, match="there is no field 'inputs', only input, package"):
+        settings.read_recipe({"inputs": ("a",)})
+
+
+def test_the_recipes_of_the_project() -> None:
+    paths = sorted((ROOT / "configs" / "data").glob("*.py"))
+    assert paths
+    for path in paths:
+        recipe = settings.read_recipe(dict(runpy.run_path(str(path))["get_config"]()))
+        assert recipe.input
+        assert settings.read(recipe=recipe).limits
