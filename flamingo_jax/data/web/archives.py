@@ -48,7 +48,8 @@ class _Entry:
     """Where a record with an answer is and what it says about itself."""
 
     place: int
-    address: str
+    source: str  # the address as recorded
+    address: str  # as browsers spell it
     status: int
     kind: str
 
@@ -88,16 +89,16 @@ class Archive:
         """The pages in the order of the file; of one address, each time it was recorded."""
         for entry in self._pages:
             if entry.status >= 400:
-                yield Page(entry.address, entry.address, b"", refused="http_status")
+                yield Page(entry.source, entry.address, b"", refused="http_status")
                 continue
             try:
                 content, charset = self._content(entry.place, self._limits.max_page_bytes)
             except (OSError, ValueError):
-                yield Page(entry.address, entry.address, b"", refused="damaged")
+                yield Page(entry.source, entry.address, b"", refused="damaged")
                 continue
             large = len(content) > self._limits.max_page_bytes
             yield Page(
-                entry.address,
+                entry.source,
                 entry.address,
                 b"" if large else content,
                 charset,
@@ -124,8 +125,9 @@ class Archive:
         return None
 
     def _note(self, place: int, record: WarcRecord) -> None:
-        address = resolve((record.headers.get("WARC-Target-URI") or "").strip("<> "), "about:blank")
-        if not address:
+        source = (record.headers.get("WARC-Target-URI") or "").strip("<> ")
+        address = resolve(source, "about:blank")
+        if not source or not address:
             return
         status, kind, moved = _answer(record)
         if record.record_type == WarcRecordType.revisit:
@@ -136,7 +138,7 @@ class Archive:
             if moved and (target := resolve(moved, address)):
                 self._elsewhere.setdefault(address, target)
         elif kind in _PAGES and (status == 200 or status >= 400):
-            self._pages.append(_Entry(place, address, status, kind))
+            self._pages.append(_Entry(place, source, address, status, kind))
         elif status == 200:
             self._places.setdefault(address, place)
 

@@ -50,7 +50,7 @@ _NAMES = words(
     "skiplink login signup copyright"
 )
 """Words of class names and ids, alone or two joined, that name parts of a site."""
-_WHOLE_NAMES = words("header banner siteheader pageheader modal consent")
+_WHOLE_NAMES = words("header banner siteheader mainheader topbar siteinfo modal consent")
 """The same, if they are the whole name: `card-header` is the page's own."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 

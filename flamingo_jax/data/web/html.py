@@ -13,7 +13,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from flamingo_jax.data.web import boilerplate
 from flamingo_jax.data.web.addresses import candidates
-from flamingo_jax.data.web.visibility import hidden, hidden_by_sheets
+from flamingo_jax.data.web.visibility import declarations, hidden, hidden_by_sheets
 
 MOST_DEPTH = 1000
 """Elements within each other: deeper pages take parsers a time that grows with the square."""
@@ -272,7 +272,8 @@ class _Walk:
             if before.tag == "source":
                 sources.append(before.attributes)
             before = before.next
-        shown = (attributes.get("width"), attributes.get("height"))
+        style = dict(declarations(attributes.get("style") or ""))
+        shown = [where.get(side) for where in (attributes, style) for side in ("width", "height")]
         tiny = any(_pixels(size) <= _TINY for size in shown)
         if addresses := candidates(attributes, sources):
             self._pieces.append(ImageReference(addresses, tiny))

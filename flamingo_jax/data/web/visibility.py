@@ -54,7 +54,7 @@ def hidden(attributes: Mapping[str, str | None]) -> bool:
     if (attributes.get("aria-hidden") or "").strip().lower() == "true":
         return True
     style = attributes.get("style")
-    if style and hides(dict(_declarations(style))):
+    if style and hides(dict(declarations(style))):
         return True
     names = attributes.get("class")
     return bool(names) and not _HIDDEN_CLASSES.isdisjoint(names.lower().split())
@@ -90,7 +90,7 @@ def _rules(sheet: str) -> Iterator[tuple[str, bool]]:
             continue
         selector = tinycss2.serialize(rule.prelude).strip()
         if isinstance(rule, tinycss2.ast.QualifiedRule):
-            said = dict(_declarations(tinycss2.serialize(rule.content)))
+            said = dict(declarations(tinycss2.serialize(rule.content)))
             if not said.keys().isdisjoint(_HIDING):
                 for each in selector.split(","):
                     if ":" not in each:
@@ -99,7 +99,8 @@ def _rules(sheet: str) -> Iterator[tuple[str, bool]]:
             pending[:0] = tinycss2.parse_rule_list(rule.content or [], True, True)
 
 
-def _declarations(style: str) -> Iterator[tuple[str, str]]:
+def declarations(style: str) -> Iterator[tuple[str, str]]:
+    """Names and values of CSS declarations, in small letters."""
     for declaration in style.lower().split(";"):
         name, colon, value = declaration.partition(":")
         if colon:

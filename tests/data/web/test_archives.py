@@ -128,6 +128,8 @@ def test_encodings_redirects_and_other_records(opened) -> None:
 def test_spellings_of_an_address(opened) -> None:
     found = opened(archive(("HTTP://A.org:80/ü b.png", PICTURES[0], "image/png")))
     assert found.find("http://a.org/%C3%BC%20b.png") == PICTURES[0]
+    (page,) = opened(archive(("http://a.org/ü", b"<p>text"))).pages()
+    assert (page.source, page.base) == ("http://a.org/ü", "http://a.org/%C3%BC")
 
 
 def test_large_contents_are_cut(opened) -> None:

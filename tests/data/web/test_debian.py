@@ -40,7 +40,7 @@ def test_a_package_is_unpacked_once(tools: Path, tmp_path: Path) -> None:
 def test_failures_leave_nothing(tools: Path, tmp_path: Path) -> None:
     folder = tmp_path / "manual"
     program(tools, "dpkg-deb", "echo broken >&2; exit 2")
-    with pytest.raises(UserError, match="dpkg-deb --extract .* failed: broken"):
+    with pytest.raises(UserError, match=r"dpkg-deb --extract .* failed: broken"):
         unpack("a-manual", folder)
     program(tools, "apt-get", "echo 'E: Unable to locate package' >&2; exit 100")
     with pytest.raises(UserError, match="apt-get download -q failed: E: Unable to locate package"):

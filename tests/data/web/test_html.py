@@ -190,6 +190,8 @@ def test_images_of_a_picture() -> None:
         ("width=1 height=1", True),
         ("width=0", True),
         ("height=2px", True),
+        ("style='width:1px;height:1px'", True),
+        ("style='width:100%'", False),
         ("width=100%", False),
         ("width=4 height=4", False),
     ],
