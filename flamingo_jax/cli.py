@@ -73,12 +73,13 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(arguments, error), 1)
-    if "config" in flags.FLAGS:
+    config = flags.FLAGS["config"] if "config" in flags.FLAGS else None
+    if config is not None and (config.present or config.default is not None):
         from ml_collections import config_flags
 
         # ml_collections says so only when a field is asked for.
-        named = config_flags.get_config_filename(flags.FLAGS["config"])
-        if named is not None and not Path(path := _file(named)).is_file():
+        path = _file(config_flags.get_config_filename(config))
+        if not Path(path).is_file():
             _leave(_no_config_file(path), 1)
     return rest
 

@@ -81,9 +81,9 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None
     """Killed at the worst moment that can be met from outside: documents are being written."""
     names = {
         f"{i}.html": f"<p>{' '.join(f'w{i}x{j}' for j in range(500))}</p><img src={i}.png>"
-        for i in range(400)
+        for i in range(150)
     }
-    pages = site(tmp_path / "pages", names, {f"{i}.png": picture(i) for i in range(400)})
+    pages = site(tmp_path / "pages", names, {f"{i}.png": picture(i) for i in range(150)})
     out, part = tmp_path / "out", tmp_path / "out.part"
     command = line("extract", f"--input={pages}", f"--output={out}")
     started = subprocess.Popen(
@@ -98,5 +98,5 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path: Path) -> None
         DocumentShards(part)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(DocumentShards(out)) == 400
+    assert len(DocumentShards(out)) == 150
     assert not part.exists()

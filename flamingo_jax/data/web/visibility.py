@@ -28,9 +28,9 @@ _SHEETS_FOR_SCREENS = ("", "all", "screen", "only screen")
 _NUMBER = re.compile(r"^(-?\d*\.?\d+)(px|em|rem|%|vw|pt)?$")
 
 
-def hides(declarations: Mapping[str, str]) -> bool:
+def hides(said: Mapping[str, str]) -> bool:
     """Whether CSS declarations, names and values in small letters, hide an element's content."""
-    get = declarations.get
+    get = said.get
     if get("display") == "none" or get("visibility") in ("hidden", "collapse"):
         return True
     if get("content-visibility") == "hidden" or get("color") == "transparent":
@@ -40,7 +40,7 @@ def hides(declarations: Mapping[str, str]) -> bool:
     away = ("left", "right", "top", "text-indent", "margin-left")
     if any((size := _size(get(name))) is not None and size <= -999 for name in away):
         return True
-    if "clip" in declarations and get("position") in ("absolute", "fixed"):
+    if "clip" in said and get("position") in ("absolute", "fixed"):
         return True
     sizes = [_size(get(name)) for name in ("width", "height")]
     cut = get("overflow") in ("hidden", "clip")
