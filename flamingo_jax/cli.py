@@ -73,8 +73,10 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(arguments, error), 1)
-    config = flags.FLAGS["config"] if "config" in flags.FLAGS else None
-    if config is not None and (config.present or config.default is not None):
+    if "config" not in flags.FLAGS:
+        return rest
+    config = flags.FLAGS["config"]
+    if config.present or config.default is not None:
         from ml_collections import config_flags
 
         # ml_collections says so only when a field is asked for.

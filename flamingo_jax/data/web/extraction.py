@@ -155,10 +155,15 @@ class _Album:
         filled: list[str | Medium] = []
         digests: dict[bytes, None] = {}
         room, looked_up = self._limits.max_document_bytes, 0
+        in_line = False  # an image that stood in a line was left out
         for item in items:
             if isinstance(item, str):
-                filled.append(item)
+                if in_line and filled and isinstance(filled[-1], str):
+                    filled[-1] = f"{filled[-1]} {item}"
+                else:
+                    filled.append(item)
                 continue
+            in_line = item.inline
             looked_up += 1
             if looked_up > self._limits.max_images:
                 tally["images/dropped/too_many"] += 1

@@ -51,10 +51,12 @@ class ImageReference:
     Attributes:
       candidates: its addresses as written, the best one first.
       tiny: whether the page says that it is shown at three pixels or less: it counts readers.
+      inline: whether it stands within a line of text, as a sign for a word.
     """
 
     candidates: tuple[str, ...]
-    tiny: bool
+    tiny: bool = False
+    inline: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,22 +299,35 @@ def _joined(pieces: list[str | int | ImageReference]) -> tuple[str | ImageRefere
     """Pieces with the texts between two images as one, their lines trimmed."""
     items: list[str | ImageReference] = []
     texts: list[str] = []
-    pending = 0
+    pending = 0  # the break before what comes
+    apart = True  # whether there was one since the last word or image
     for piece in [*pieces, None]:
         if isinstance(piece, int):
-            pending = max(pending, piece)
+            pending, apart = max(pending, piece), True
         elif isinstance(piece, str):
             if pending and not piece.strip(" "):
                 continue
+            if piece.strip():
+                if apart and items and not "".join(texts).strip():
+                    items[-1] = _out_of_line(items[-1])
+                apart = "\n" in piece
+            elif "\n" in piece:
+                apart = True
             texts += ["\n" * pending, piece]
             pending = 0
         else:
             if text := _trimmed("".join(texts)):
                 items.append(text)
-            texts, pending = [], 0
             if piece is not None:
-                items.append(piece)
+                items.append(dataclasses.replace(piece, inline=not apart))
+            texts, pending, apart = [], 0, False
+    if items:
+        items[-1] = _out_of_line(items[-1])
     return tuple(items)
+
+
+def _out_of_line(item: str | ImageReference) -> str | ImageReference:
+    return item if isinstance(item, str) else dataclasses.replace(item, inline=False)
 
 
 def _trimmed(text: str) -> str:

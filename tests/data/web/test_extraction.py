@@ -149,6 +149,13 @@ def test_every_page_and_image_is_counted(tmp_path: Path) -> None:
     assert tally["images/dropped/page_dropped"] == 2
 
 
+def test_a_sign_that_is_left_out_of_a_line_leaves_one_line(tmp_path: Path) -> None:
+    inner = "<img src=a.png><p>Press <img src=small.png> now.</p><img src=small.png><p>Then.</p>"
+    unit = folder(tmp_path, {"p.html": page(inner)}, {"a.png": A, "small.png": SMALL})
+    (document,), _, _ = run(unit)
+    assert document.items == (TEXT, Medium("a.png", A), "Press now.\n\nThen.")
+
+
 def test_joined() -> None:
     image = Medium("a", b"")
     assert joined(["a", "b", image, "c", "d"]) == ("a\n\nb", image, "c\n\nd")

@@ -26,10 +26,10 @@ def test_text_and_images_are_in_the_order_of_the_page() -> None:
     page = body('<p>One<img src="a.png">two</p><img src=b.png><img src=c.png><p>three</p>')
     assert html.read(page).items == (
         "One",
-        ImageReference(("a.png",), False),
+        ImageReference(("a.png",), inline=True),
         "two",
-        ImageReference(("b.png",), False),
-        ImageReference(("c.png",), False),
+        ImageReference(("b.png",)),
+        ImageReference(("c.png",)),
         "three",
     )
 
@@ -181,7 +181,7 @@ def test_images_of_a_picture() -> None:
         "<picture><source type=image/avif srcset=a.avif>"
         "<source type=image/webp srcset='s.webp 320w, l.webp 640w'><img src=a.jpg></picture>"
     )
-    assert html.read(page).items == (ImageReference(("l.webp", "s.webp", "a.jpg"), False),)
+    assert html.read(page).items == (ImageReference(("l.webp", "s.webp", "a.jpg")),)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +198,24 @@ def test_images_of_a_picture() -> None:
 )
 def test_pixels_that_count_readers(attributes: str, tiny: bool) -> None:
     assert html.read(body(f"<img src=a.png {attributes}>")).items[0].tiny is tiny
+
+
+@pytest.mark.parametrize(
+    ("inner", "inline"),
+    [
+        ("<p>Press <img src=a> now.</p>", True),
+        ("Press <b><img src=a></b> <i>now</i>", True),
+        ("<p><img src=a> now.</p>", False),
+        ("<p>Press <img src=a></p><p>Then</p>", False),
+        ("<p>Press <img src=a> </p> <p>Then</p>", False),
+        ("Press<br><img src=a>now", False),
+        ("Press<img src=a><br>now", False),
+        ("Press <img src=a>", False),
+    ],
+)
+def test_images_within_a_line(inner: str, inline: bool) -> None:
+    found = [item for item in html.read(body(inner)).items if isinstance(item, ImageReference)]
+    assert found == [ImageReference(("a",), inline=inline)]
 
 
 def test_the_base_of_references() -> None:
