@@ -12,6 +12,12 @@ from pathlib import Path
 import apache_beam as beam
 import tokenizers
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner.fn_runner import (
+    ExtendedProvisionInfo,
+    FnApiRunner,
+)
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from tqdm import tqdm
 
 from flamingo_jax.data.web.extraction import Unit
@@ -20,8 +26,6 @@ from flamingo_jax.data.web.settings import Settings
 from flamingo_jax.data.web.texts import count_words
 from flamingo_jax.errors import UserError
 
-# Beam's own DirectRunner first looks for a runner to download. This one is what it falls back to.
-_DIRECT = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 _EVERY_S = 0.5
 
 
@@ -81,11 +85,22 @@ def _pipeline(runner: RunnerConfig) -> beam.Pipeline:
     if direct:
         mode = "in_memory" if runner.workers == 1 else "multi_processing"
         arguments += [f"--direct_num_workers={runner.workers}", f"--direct_running_mode={mode}"]
+        arguments.append("--default_sdk_harness_log_level=ERROR")  # of the workers' processes
     try:
         options = PipelineOptions(arguments)
-        return beam.Pipeline(_DIRECT if direct else runner.name, options)
+        return beam.Pipeline(_direct(options) if direct else runner.name, options)
     except (ValueError, ImportError, AttributeError) as error:
         raise UserError(f"--runner={runner.name} cannot be used: {error}") from error
+
+
+def _direct(options: PipelineOptions) -> FnApiRunner:
+    """The runner for one machine, whose workers know the options.
+
+    Beam's name `DirectRunner` stands for one that first looks for a program to download.
+    """
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    return FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
 
 
 def _tokens(path: Path | None) -> TokenCount:
