@@ -73,11 +73,14 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(arguments, error), 1)
-    if "config" in flags.FLAGS:
+    if "config" not in flags.FLAGS:
+        return rest
+    config = flags.FLAGS["config"]
+    if config.present or config.default is not None:
         from ml_collections import config_flags
 
         # ml_collections says so only when a field is asked for.
-        path = _file(config_flags.get_config_filename(flags.FLAGS["config"]))
+        path = _file(config_flags.get_config_filename(config))
         if not Path(path).is_file():
             _leave(_no_config_file(path), 1)
     return rest

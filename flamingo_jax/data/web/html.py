@@ -1,0 +1,335 @@
+"""A page's HTML as texts and references to images, in the order of the page.
+
+One walk over the tree that a browser would build (lexbor). What a block is, is decided when it ends
+and its text and links are known; a block that belongs to the site takes what it gave with it.
+"""
+
+import dataclasses
+import operator
+import re
+from typing import NamedTuple
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from flamingo_jax.data.web import boilerplate
+from flamingo_jax.data.web.addresses import candidates
+from flamingo_jax.data.web.visibility import declarations, hidden, hidden_by_sheets
+
+MOST_DEPTH = 1000
+"""Elements within each other: deeper pages take parsers a time that grows with the square."""
+
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+# Their ends may be left out, or they have none.
+_NO_END = boilerplate.words(
+    "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th "
+    "thead tbody tfoot option optgroup colgroup rp rt body html head"
+)
+_SPACE = re.compile(r"[ \t\r\n\f\u200b\u2060\ufeff]+")
+_SPACES = re.compile(" {2,}")
+_LINE_ENDS = re.compile(" *\n *")
+_EMPTY_LINES = re.compile(r"\n{3,}")
+_KEPT_SPACE = "\x02"  # of preformatted text; no page has it, see _CONTROL
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
+_PIXELS = re.compile(r"\s*(\d{1,9})\s*(?:px)?\s*$")
+_JUDGED = (boilerplate.BLOCKS | {"li", "td"}) - {"body"}
+_IMAGES = ("img", "amp-img")
+_CONTROLS = ("button", "input", "select")
+_LINE, _PARAGRAPH = 1, 2
+_TINY = 3
+_MAJORITY = 0.5
+_SOME = 0.25
+
+
+class TooDeep(ValueError):
+    """A page has more than `MOST_DEPTH` elements within each other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageReference:
+    """An image of a page.
+
+    Attributes:
+      candidates: its addresses as written, the best one first.
+      tiny: whether the page says that it is shown at three pixels or less: it counts readers.
+      inline: whether it stands within a line of text, as a sign for a word.
+    """
+
+    candidates: tuple[str, ...]
+    tiny: bool = False
+    inline: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a page says.
+
+    Attributes:
+      items: texts and references to images.
+      base: what the page says that its references are relative to, None if nothing.
+    """
+
+    items: tuple[str | ImageReference, ...]
+    base: str | None
+
+
+def read(html: str) -> Reading:
+    """The texts and images of a page, without what is invisible or the site's.
+
+    Paragraphs of a text are separated by an empty line.
+
+    Raises:
+      TooDeep: too many elements are within each other.
+    """
+    if _depth(html) > MOST_DEPTH:
+        raise TooDeep(f"More than {MOST_DEPTH} elements are within each other.")
+    page = LexborHTMLParser(html, scripting=True)
+    base = page.css_first("base[href]", default=None)
+    walk = _Walk(hidden_by_sheets(page))
+    if page.body is not None:
+        walk.over(page.body)
+    return Reading(_joined(walk.result()), base.attributes.get("href") if base else None)
+
+
+def _depth(html: str) -> int:
+    """At least how many elements can be within each other, from the tags alone."""
+    depth = deepest = 0
+    for closing, name in _TAG.findall(html):
+        if name.lower() not in _NO_END:
+            depth = max(depth + (-1 if closing else 1), 0)
+            deepest = max(deepest, depth)
+    return deepest
+
+
+class _Counts(NamedTuple):
+    """What the walk has met, without what it took back."""
+
+    pieces: int
+    characters: int  # spaces left out, as in the next
+    linked: int
+    links: int
+    buttons: int
+    anchors: int  # main elements and articles
+
+    def since(self, start: "_Counts") -> "_Counts":
+        """What was met after `start`."""
+        return _Counts(*map(operator.sub, self, start))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Open:
+    """An element whose end was not reached, with the counts at its start."""
+
+    node: LexborNode
+    tag: str
+    start: _Counts
+    named: bool
+    main: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Pieces from `first` to before `last`, with the counts of what is between."""
+
+    first: int
+    last: int
+    counts: _Counts
+
+
+class _Walk:
+    """Collects pieces: texts, images, and breaks as numbers."""
+
+    def __init__(self, unseen: set[int]) -> None:
+        self._unseen = unseen
+        self._pieces: list[str | int | ImageReference] = []
+        self._characters = self._linked = self._links = self._buttons = self._anchors = 0
+        self._named: list[_Part] = []
+        self._mains: list[_Part] = []
+        self._in_links = self._in_sections = self._in_pre = 0
+
+    def over(self, body: LexborNode) -> None:
+        """Walks over an element and all within it."""
+        stack: list[_Open] = []
+        node = body
+        while True:
+            if self._enter(node, stack):
+                if (child := node.first_child) is not None:
+                    node = child
+                    continue
+                self._leave(stack.pop())
+            while (after := node.next) is None and stack:
+                node = stack[-1].node
+                self._leave(stack.pop())
+            if after is None or not stack:
+                return
+            node = after
+
+    def result(self) -> list[str | int | ImageReference]:
+        """The pieces, without the parts that are named as the site's.
+
+        Such a name is not believed of what holds all the page's articles, or most of its text if
+        it has none. A single main element with a fair share of the text is the page.
+        """
+        first, last = 0, len(self._pieces)
+        if len(self._mains) == 1 and self._share(self._mains[0]) >= _SOME:
+            first, last = self._mains[0].first, self._mains[0].last
+        pieces: list[str | int | ImageReference] = []
+        for part in sorted(self._named, key=lambda part: (part.first, -part.last)):
+            elsewhere = self._anchors > part.counts.anchors
+            if first <= part.first < last and (elsewhere or self._share(part) <= _MAJORITY):
+                pieces += self._pieces[first : part.first]
+                first = part.last
+        return pieces + self._pieces[first:last]
+
+    def _now(self) -> _Counts:
+        counts = self._characters, self._linked, self._links, self._buttons, self._anchors
+        return _Counts(len(self._pieces), *counts)
+
+    def _share(self, part: _Part) -> float:
+        return part.counts.characters / max(self._characters, 1)
+
+    def _enter(self, node: LexborNode, stack: list[_Open]) -> bool:
+        """Takes a text or an image; opens an element, or passes over it with all within it."""
+        if node.is_text_node:
+            self._text(node.text_content or "")
+            return False
+        tag = node.tag
+        if not node.is_element_node or tag is None:
+            return False
+        self._buttons += tag in _CONTROLS
+        if tag in boilerplate.UNREAD or node.mem_id in self._unseen:
+            return False
+        if tag == "br":
+            self._pieces.append("\n")
+            return False
+        attributes = node.attributes
+        # Pages that hide their whole body show it when their scripts have run.
+        if hidden(attributes) and tag != "body":
+            return False
+        if boilerplate.is_site_part(tag, attributes, self._in_sections):
+            return False
+        if tag in _IMAGES:
+            self._image(node, attributes)
+            return False
+        self._break(tag)
+        main = tag == "main" or attributes.get("role") == "main"
+        named = boilerplate.is_named_so(tag, attributes)
+        stack.append(_Open(node, tag, self._now(), named, main))
+        self._anchors += main or tag == "article"
+        self._links += tag == "a" and "href" in attributes
+        self._inside(tag, 1)
+        return True
+
+    def _leave(self, opened: _Open) -> None:
+        self._inside(opened.tag, -1)
+        self._break(opened.tag)
+        counts = self._now().since(opened.start)
+        part = _Part(opened.start.pieces, len(self._pieces), counts)
+        judged = opened.tag in _JUDGED and not opened.main
+        if judged and boilerplate.is_link_list(counts.characters, counts.linked, counts.links):
+            self._take_back(part)
+            _, self._characters, self._linked, self._links, self._buttons, self._anchors = (
+                opened.start
+            )
+        elif judged and self._is_phrase(part):
+            self._take_back(part)  # it counts on: a list of such phrases is a list of links
+        elif opened.main:
+            self._mains.append(part)
+        elif opened.named:
+            self._named.append(part)
+
+    def _inside(self, tag: str, step: int) -> None:
+        self._in_links += step * (tag == "a")
+        self._in_pre += step * (tag == "pre")
+        self._in_sections += step * boilerplate.is_section(tag)
+
+    def _take_back(self, part: _Part) -> None:
+        del self._pieces[part.first :]
+        for parts in (self._named, self._mains):
+            while parts and parts[-1].first >= part.first:
+                parts.pop()
+
+    def _is_phrase(self, part: _Part) -> bool:
+        if part.counts.characters > boilerplate.SHORT:
+            return False
+        pieces = self._pieces[part.first : part.last]
+        if any(isinstance(piece, ImageReference) for piece in pieces):
+            return False
+        text = "".join(piece if isinstance(piece, str) else "\n" for piece in pieces)
+        lines = [line for line in text.split("\n") if line.strip()]
+        return boilerplate.is_phrase_of_sites(lines, part.counts.links, part.counts.buttons)
+
+    def _text(self, text: str) -> None:
+        text = _CONTROL.sub("", text.replace("\r\n", "\n"))
+        text = text.replace(" ", _KEPT_SPACE) if self._in_pre else _SPACE.sub(" ", text)
+        if text:
+            self._pieces.append(text)
+            count = len(text) - text.count(" ") - text.count(_KEPT_SPACE)
+            self._characters += count
+            self._linked += count * (self._in_links > 0)
+
+    def _image(self, node: LexborNode, attributes: boilerplate.Attributes) -> None:
+        sources, parent = [], node.parent
+        before = parent.first_child if parent is not None and parent.tag == "picture" else None
+        while before is not None and before.mem_id != node.mem_id:
+            if before.tag == "source":
+                sources.append(before.attributes)
+            before = before.next
+        style = dict(declarations(attributes.get("style") or ""))
+        shown = [where.get(side) for where in (attributes, style) for side in ("width", "height")]
+        tiny = any(_pixels(size) <= _TINY for size in shown)
+        if addresses := candidates(attributes, sources):
+            self._pieces.append(ImageReference(addresses, tiny))
+
+    def _break(self, tag: str) -> None:
+        if tag in boilerplate.BLOCKS:
+            self._pieces.append(_PARAGRAPH)
+        elif tag in boilerplate.LINES:
+            self._pieces.append(_LINE)
+        elif tag in ("td", "th"):
+            self._pieces.append(" ")
+
+
+def _pixels(size: str | None) -> float:
+    """A width or height attribute; infinite if it says none in pixels."""
+    found = _PIXELS.match(size or "")
+    return float(found[1]) if found else float("inf")
+
+
+def _joined(pieces: list[str | int | ImageReference]) -> tuple[str | ImageReference, ...]:
+    """Pieces with the texts between two images as one, their lines trimmed."""
+    items: list[str | ImageReference] = []
+    texts: list[str] = []
+    pending = 0  # the break before what comes
+    apart = True  # whether there was one since the last word or image
+    for piece in [*pieces, None]:
+        if isinstance(piece, int):
+            pending, apart = max(pending, piece), True
+        elif isinstance(piece, str):
+            if pending and not piece.strip(" "):
+                continue
+            if piece.strip():
+                if apart and items and not "".join(texts).strip():
+                    items[-1] = _out_of_line(items[-1])
+                apart = "\n" in piece
+            elif "\n" in piece:
+                apart = True
+            texts += ["\n" * pending, piece]
+            pending = 0
+        else:
+            if text := _trimmed("".join(texts)):
+                items.append(text)
+            if piece is not None:
+                items.append(dataclasses.replace(piece, inline=not apart))
+            texts, pending, apart = [], 0, False
+    if items:
+        items[-1] = _out_of_line(items[-1])
+    return tuple(items)
+
+
+def _out_of_line(item: str | ImageReference) -> str | ImageReference:
+    return item if isinstance(item, str) else dataclasses.replace(item, inline=False)
+
+
+def _trimmed(text: str) -> str:
+    text = _LINE_ENDS.sub("\n", _SPACES.sub(" ", text))
+    return _EMPTY_LINES.sub("\n\n", text).strip().replace(_KEPT_SPACE, " ").rstrip()

@@ -1,0 +1,107 @@
+"""Whether an image of a page is worth showing to a model, from its bytes."""
+
+import dataclasses
+import hashlib
+import io
+import re
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from flamingo_jax.data.media import on_white
+from flamingo_jax.data.web.hashes import perceptual_hash
+from flamingo_jax.data.web.limits import Limits
+
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_SVG = re.compile(
+    rb"^(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE.*?>|\s)*<svg\b", re.S
+)
+_DEEP = ("I", "F")  # modes of 16 bits and more begin so
+_TINY = 3
+_DRAFT = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What was found about an image.
+
+    Attributes:
+      reason: why it is left out; None if it is kept.
+      digest: SHA-256 of its bytes.
+    """
+
+    reason: str | None
+    digest: bytes = b""
+
+
+class Examiner:
+    """Examines images, one after another."""
+
+    def __init__(self, limits: Limits, excluded: np.ndarray | None = None) -> None:
+        """`excluded`: uint64 [N], perceptual hashes of images that must not be in the data."""
+        self._limits = limits
+        self._excluded = excluded if excluded is not None and len(excluded) else None
+
+    def examine(self, content: bytes) -> Verdict:
+        """Decodes an image and judges it.
+
+        SVG is left out: it is a program for a renderer, and what training decodes are pixels. So is
+        what training skips: animations, colours for print (CMYK), more than 8 bits a channel.
+        """
+        if len(content) > self._limits.max_image_bytes:
+            return Verdict("too_large")
+        if not content:
+            return Verdict("broken")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # decompression bombs are looked for here
+                reason = self._reason(content)
+        except Image.DecompressionBombError:
+            reason = "too_many_pixels"
+        except Exception:  # decoders raise many types on damaged input
+            reason = _unreadable(content)
+        return Verdict(reason, hashlib.sha256(content).digest() if reason is None else b"")
+
+    def _reason(self, content: bytes) -> str | None:
+        limits = self._limits
+        picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+        width, height = picture.size
+        if max(width, height) <= _TINY:
+            return "tracking"
+        if min(width, height) < limits.min_side:
+            return "small"
+        if max(width, height) > limits.max_aspect * min(width, height):
+            return "aspect"
+        if width * height > limits.max_pixels:
+            return "too_many_pixels"
+        # What follows the picture in a phone's JPEG is a preview, not another frame.
+        if picture.format != "MPO" and getattr(picture, "is_animated", False):
+            return "animated"
+        if picture.mode == "CMYK":
+            return "cmyk"
+        if picture.mode.startswith(_DEEP) or (picture.format == "PNG" and content[24] > 8):
+            return "deep"  # Pillow does not tell the depth of coloured PNGs
+        if self._excluded is None:
+            picture.draft("RGB", (_DRAFT, _DRAFT))  # JPEG at a fraction of its size, much faster
+        pixels = picture if picture.mode in ("RGB", "L") else Image.fromarray(on_white(picture))
+        pixels.load()
+        low, high = np.array(pixels.getextrema()).reshape(-1, 2).T
+        if (high - low <= limits.min_contrast).all():
+            return "single_colour"
+        if self._excluded is not None and self._is_excluded(perceptual_hash(pixels)):
+            return "in_evaluation"
+        return None
+
+    def _is_excluded(self, value: int) -> bool:
+        assert self._excluded is not None
+        differing = np.bitwise_count(self._excluded ^ np.uint64(value))
+        return bool((differing <= self._limits.evaluation_distance).any())
+
+
+def _unreadable(content: bytes) -> str:
+    if _SVG.match(content[:4096]):
+        return "svg"
+    webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    return "broken" if webp or content.startswith(_MAGIC) else "format"
