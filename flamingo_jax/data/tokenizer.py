@@ -2,19 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import tokenizers
 
+from flamingo_jax.data.media import Fit
 from flamingo_jax.errors import UserError
 
 IMAGE = "<image>"
 END_OF_CHUNK = "<|endofchunk|>"
 MAX_TOKENS = 2048
 """Longest text that SmolLM2 was first trained on (arXiv:2502.02737, §4)."""
-
-Fit = Literal["pad", "crop", "stretch"]
-"""How a picture becomes a square: white borders, the centre of it, or its sides stretched."""
 
 
 @dataclasses.dataclass(frozen=True)
