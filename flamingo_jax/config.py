@@ -15,7 +15,7 @@ from typing import Any, Literal
 import ml_collections
 
 from flamingo_jax.checkpoints.files import write_json
-from flamingo_jax.data.mixture import MixtureConfig
+from flamingo_jax.data.datasets import MixtureConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.models.decoder import DecoderConfig

@@ -184,7 +184,14 @@ def train_flamingo(
     if config.language != "frozen":
         frozen = {"vision": frozen["vision"]}
     rows = {entry.name: layout.rows(entry.batch_size) for entry in sets}
-    batches = make_iterator(config.mixture, drawings, tokenizer, config.seed, "train", rows)
+    batches = make_iterator(
+        config.mixture,
+        drawings,
+        tokenizer,
+        config.seed,
+        rows=rows,
+        image_size=config.vision.image_size,
+    )
     return train(
         config.loop,
         make_step(model, optimizer, {entry.name: entry.weight for entry in sets}, layout),

@@ -14,7 +14,7 @@ from flamingo_jax.errors import UserError
 Find = Callable[[Path], np.ndarray]
 """Of a file, int64 [records, 2]: first byte and number of bytes, -1 of what has no end."""
 
-_WORTH_KEEPING = 64 * 2**20  # bytes of a file whose spans take noticeable time to find
+_WORTH_KEEPING = 16 * 2**20  # bytes of a file whose spans take noticeable time to find
 
 
 class Spans:
