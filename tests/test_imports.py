@@ -29,10 +29,24 @@ def rooms_of(path: Path) -> set[str]:
     return {parts[0] for parts in ours}
 
 
+def is_entry_point(path: Path) -> bool:
+    """Whether a file is run as a program: it may ask for anything, and nothing asks for it."""
+    return '\nif __name__ == "__main__":\n' in path.read_text()
+
+
+def test_nothing_imports_an_entry_point() -> None:
+    programs = {path.stem for path in (PACKAGE / "data").rglob("*.py") if is_entry_point(path)}
+    assert programs
+    for path in PACKAGE.rglob("*.py"):
+        asked = {name.removeprefix("flamingo_jax.data.") for name in imported(path)}
+        assert not asked & programs, path
+
+
 @pytest.mark.parametrize("room", LOWER)
 def test_lower_rooms_import_no_other_room(room: str) -> None:
     for path in (PACKAGE / room).rglob("*.py"):
-        assert rooms_of(path) <= {room, "errors"}, path
+        if not is_entry_point(path):
+            assert rooms_of(path) <= {room, "errors"}, path
 
 
 @pytest.mark.parametrize("room", UPPER)

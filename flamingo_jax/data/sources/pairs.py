@@ -172,7 +172,7 @@ def _told(files: Mapping[str, tuple[str, bytes]]) -> Mapping[str, Any]:
 
 def _key(name: str) -> str:
     folder, _, file = name.rpartition("/")
-    return f"{folder}/{file.split('.', 1)[0]}"
+    return f"{folder}/{file.split('.', 1)[0]}".lstrip("/")
 
 
 def _ending(name: str) -> str:

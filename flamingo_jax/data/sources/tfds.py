@@ -72,7 +72,7 @@ class Tfds:
         where = f"{self._folder}/{self._split}#{i}"
         name = record.get("image/filename") or record.get("file_name") or record.get("filename")
         medium = fields.medium_of(_bytes(record[self._medium]), self._folder)
-        named = name.decode("utf-8", "replace") if isinstance(name, bytes) else f"{where}.media"
+        named = name.decode("utf-8", "replace") if isinstance(name, bytes) else f"{self._split}#{i}"
         value = record[self._text]
         text = self._names[int(value)] if self._names else fields.text_of(_plain(value))
         return Document(where, (type(medium)(named, medium.content), text))
