@@ -40,6 +40,7 @@ from flamingo_jax.training.provenance import timed, write_versions
 from flamingo_jax.training.source import Source
 from flamingo_jax.training.state import TrainState, in_compute_type, init_state
 from flamingo_jax.training.step import make_step
+from flamingo_jax.training.tally import Tally
 
 _log = logging.getLogger(__name__)
 
@@ -202,6 +203,7 @@ def train_flamingo(
         lambda params: {"gates": gates(config.model, params)},
         config.mixture.turns,
         profiled,
+        Tally(config.mixture, folder, lambda: batches.skipped),
     )
 
 

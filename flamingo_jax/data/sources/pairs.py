@@ -122,9 +122,9 @@ class WebDataset:
 
 
 def _samples(path: Path) -> np.ndarray:
-    """Spans of samples in a tar: their headers and contents."""
+    """Spans of samples in a tar: their headers and contents; one without end where it is cut."""
     spans: list[tuple[int, int]] = []
-    key, end = None, 0
+    key, end, whole = None, 0, True
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -137,7 +137,11 @@ def _samples(path: Path) -> np.ndarray:
                     key = _key(member.name)
                 end = after
     except (tarfile.TarError, EOFError, ValueError):
-        spans.append((end, -1))
+        whole = False
+    with path.open("rb") as file:  # tarfile takes a damaged header for the end
+        file.seek(end)
+        if not whole or file.read(512) != bytes(512):
+            spans.append((end, -1))
     return np.array(spans, np.int64).reshape(-1, 2)
 
 

@@ -276,11 +276,11 @@ def _unpack(path: Path, into: Any) -> None:
 def _unpacked(path: Path) -> Iterator[bytes]:
     if path.suffix == ".gz":
         with gzip.open(path) as file:
-            while chunk := file.read(_CHUNK):
+            while chunk := file.read1(_CHUNK):  # all there is before the damage
                 yield chunk
         return
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as file:
-                while chunk := file.read(_CHUNK):
+                while chunk := file.read1(_CHUNK):
                     yield chunk
