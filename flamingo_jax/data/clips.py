@@ -84,6 +84,8 @@ def _opened(content: bytes) -> Iterator[tuple[Any, Any]]:
         raise BadRecord("missing_media", "the file is missing or empty")
     if content[:4] == b"GIF8" and not content.rstrip(b"\0").endswith(b";"):
         raise BadRecord("half_video", "the end of the GIF is missing")
+    if content[4:8] == b"ftyp" and _box_is_cut(content):
+        raise BadRecord("half_video", "the end of the MP4 is missing")
     kind = "gif" if content[:4] == b"GIF8" else "mp4" if content[4:8] == b"ftyp" else "matroska"
     try:
         with av.open(io.BytesIO(content), "r", format=kind) as container:
@@ -97,6 +99,19 @@ def _opened(content: bytes) -> Iterator[tuple[Any, Any]]:
     except Exception as error:  # decoders raise many types on damaged input
         words = getattr(error, "strerror", None) or type(error).__name__
         raise BadRecord("corrupt_video", f"no MP4, WebM or GIF ({words})") from error
+
+
+def _box_is_cut(content: bytes) -> bool:
+    """Whether one of an MP4's boxes (ISO/IEC 14496-12, §4.2) says that it ends beyond the file."""
+    place = 0
+    while place + 8 <= len(content):
+        size = int.from_bytes(content[place : place + 4])
+        if size == 1:  # of 64 bits, after the box's name
+            size = int.from_bytes(content[place + 8 : place + 16])
+        if size < 8:  # 0 reaches to the end; others are for the decoder to judge
+            return False
+        place += size
+    return place > len(content)
 
 
 def _seconds(container: Any, stream: Any) -> float:
