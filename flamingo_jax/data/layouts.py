@@ -57,7 +57,8 @@ def lay_out_page(
     check(document)
     tokens, media = _page(document, tokenizer)
     start = tokenizer.start()
-    first, last = _window(tokens == tokenizer.image_id, limits.length - len(start), rng)
+    most = min(limits.length - len(start), limits.scored)
+    first, last = _window(tokens == tokenizer.image_id, most, rng)
     text_sees_next = bool(rng.random() < limits.p_next)
     before = int((tokens[:first] == tokenizer.image_id).sum())
     tokens = tokens[first:last]
@@ -104,9 +105,9 @@ def lay_out_pair(
     media = [item for item in document.items if isinstance(item, Medium)]
     if len(media) != 1:
         raise BadRecord("damaged_record", f"{len(media)} media where a pair has one")
-    text = " ".join(item.strip() for item in document.items if isinstance(item, str))
-    space = " " if rng.random() < 0.5 else ""
-    caption = tokenizer.encode_text(space + text.strip())
+    texts = [tokenizer.plain(item).strip() for item in document.items if isinstance(item, str)]
+    space, text = " " if rng.random() < 0.5 else "", " ".join(texts).strip()
+    caption = tokenizer.encode(space + text) if text else []
     image, start = [tokenizer.image_id], tokenizer.start()
     text_first = bool(rng.random() < limits.p_next)
     shown = [decode(media[0])]
@@ -127,8 +128,8 @@ def _page(document: Document, tokenizer: Tokenizer) -> tuple[np.ndarray, list[Me
         if isinstance(item, Medium):
             tokens += [tokenizer.eoc_id, tokenizer.image_id]
             media.append(item)
-        elif text := item.strip():
-            tokens += tokenizer.encode_text(_BETWEEN + text if after_text else text)
+        elif text := tokenizer.plain(item).strip():
+            tokens += tokenizer.encode(_BETWEEN + text if after_text else text)
         else:
             continue
         after_text = isinstance(item, str)

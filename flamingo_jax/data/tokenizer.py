@@ -91,9 +91,9 @@ class Tokenizer:
         """Token ids of a text, the two markers included; no id is added at either end."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of a text that others wrote: what would be a marker in it becomes a space."""
-        return self.encode(self._added.sub(" ", text) if self._added.pattern else text)
+    def plain(self, text: str) -> str:
+        """A text that others wrote: what would be a marker in it becomes a space."""
+        return self._added.sub(" ", text) if self._added.pattern else text
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, markers left out."""
