@@ -166,7 +166,7 @@ class Parquet:
 
 
 def _row_groups(path: Path) -> np.ndarray:
-    """Numbers of rows."""
+    """Numbers of rows; one that cannot be read stands for a damaged file."""
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -177,9 +177,8 @@ def _row_groups(path: Path) -> np.ndarray:
         metadata = parquet.read_metadata(path)
         groups = range(metadata.num_row_groups)
         return np.array([metadata.row_group(g).num_rows for g in groups], np.int64)
-    except Exception as error:  # pyarrow raises many types on damaged input
-        words = str(error).splitlines()[0][:200]
-        raise UserError(f"{path} cannot be read as Parquet ({words}): is it damaged?") from error
+    except Exception:  # pyarrow raises many types on damaged input
+        return np.ones(1, np.int64)
 
 
 def _text(line: bytes) -> str:

@@ -136,7 +136,7 @@ def test_what_is_no_source_says_what_one_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none of the first rows can be read|holds no record"):
         open_source(tmp_path)
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError, match=r"a\.parquet cannot be read as Parquet"):
+    with pytest.raises(UserError, match=r"none of the first rows can be read \(its row"):
         open_source(tmp_path / "a.parquet")
     (tmp_path / "b.tar").write_bytes(b"")
     assert reason(tmp_path / "b.tar", 0) == "truncated_file"
@@ -158,6 +158,13 @@ def test_a_truncated_tar_loses_what_is_missing_alone(tmp_path: Path) -> None:
     source = open_source(path)
     assert source[0] == before[0]
     assert reason(path, len(source) - 1) == "truncated_file"
+
+
+def test_of_several_parquet_files_the_damaged_one_is_one_bad_record(tmp_path: Path) -> None:
+    folder = files.obelics(tmp_path / "set")
+    (folder / "part-1.parquet").write_bytes((folder / "part-0.parquet").read_bytes()[:-20])
+    assert len(open_source(folder)) == files.COUNT + 1
+    assert reason(folder, files.COUNT) == "damaged_record"
 
 
 def test_a_tar_that_goes_wrong_in_the_middle_says_so(tmp_path: Path) -> None:
