@@ -39,6 +39,9 @@ class Mixture:
         self._steps, self._workers = steps, workers
         self.set_state({"step": 0})
 
+    def __iter__(self) -> "Mixture":
+        return self
+
     def __next__(self) -> dict[str, Batch]:
         made = next(self._iterator)
         if isinstance(made, str):  # in a worker process an exception would lose its type
