@@ -6,6 +6,8 @@
 After the colon: kinds and paths, see docs/data.md. Kinds are `interleaved`, `pairs` and `video`.
 """
 
+from typing import Any
+
 import ml_collections
 
 from configs import openmoji
@@ -33,5 +35,6 @@ def get_config(sources: str = "") -> ml_collections.ConfigDict:
             )
         name = f"own_{kind}_{number}"
         datasets.append(dict(KINDS[kind], name=name, kind=kind, path=path, eoc_weight=1.0))
-    config.mixture.datasets = (*config.mixture.datasets, *datasets)
+    mixture: Any = config.mixture
+    mixture.datasets = (*mixture.datasets, *datasets)
     return config

@@ -35,9 +35,9 @@ def run(
       arguments: what comes next, for people; all of it must be there.
     """
 
-    def guarded(words: Sequence[str]) -> None:
+    def guarded(line: Sequence[str]) -> None:
         asked = bool(commands) + len(arguments)
-        given, rest = list(words[1 : 1 + asked]), words[1 + asked :]
+        given, rest = list(line[1 : 1 + asked]), line[1 + asked :]
         if rest:
             _leave(f"Unexpected argument {rest[0]!r}: options are written --name=value.", 1)
         if commands and (not given or given[0] not in commands):

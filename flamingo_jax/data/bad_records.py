@@ -40,7 +40,7 @@ class BadRecord(UserError):
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason: Reason = reason
 
     def __reduce__(self) -> tuple[type, tuple[Reason, str]]:
         return type(self), (self.reason, str(self))  # worker processes send them

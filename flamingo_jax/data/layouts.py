@@ -62,7 +62,7 @@ def lay_out_page(
     text_sees_next = bool(rng.random() < limits.p_next)
     before = int((tokens[:first] == tokenizer.image_id).sum())
     tokens = tokens[first:last]
-    places = np.flatnonzero(tokens == tokenizer.image_id)
+    places = np.flatnonzero(tokens == tokenizer.image_id).tolist()
     shown: list[np.ndarray] = []
     problems: list[Problem] = []
     dropped: list[int] = []

@@ -280,6 +280,7 @@ def _unpacked(path: Path) -> Iterator[bytes]:
         return
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            with archive.open(name) as file:
+            opened: Any = archive.open(name)
+            with opened as file:
                 while chunk := file.read1(_CHUNK):
                     yield chunk
