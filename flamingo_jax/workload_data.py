@@ -28,8 +28,8 @@ from flamingo_jax.data.sources.base import Source
 from flamingo_jax.data.sources.opening import open_source
 from flamingo_jax.data.tokenizer import Tokenizer
 
-SHARDS, SAMPLES = 4, 128
-"""Tar files, and image–text pairs in each."""
+SHARDS, SAMPLES, PHOTOGRAPHS = 4, 1024, 64
+"""Tar files, image–text pairs in each, and different images among them."""
 PIXELS = (512, 384)
 """Width and height, which img2dataset's usual options give."""
 SIZE = 224
@@ -79,12 +79,14 @@ def write_shards(folder: Path) -> None:
     """Shards as img2dataset writes them: `jpg`, `txt` and `json` of each sample."""
     folder.mkdir()
     rng = np.random.default_rng(0)
+    images = [photograph(rng) for _ in range(PHOTOGRAPHS)]
     for shard in range(SHARDS):
         with tarfile.open(folder / f"{shard:05d}.tar", "w") as archive:
             for number in range(SAMPLES):
                 key, caption = f"{shard:05d}{number:04d}", _caption(rng)
                 told = json.dumps({"caption": caption, "url": f"https://example.org/{key}.jpg"})
-                parts = {"jpg": photograph(rng), "txt": caption.encode(), "json": told.encode()}
+                image = images[number % PHOTOGRAPHS]
+                parts = {"jpg": image, "txt": caption.encode(), "json": told.encode()}
                 for ending, content in parts.items():
                     member = tarfile.TarInfo(f"{key}.{ending}")
                     member.size = len(content)

@@ -63,7 +63,6 @@ class Records:
         """`size`: side of the vision encoder's input, pixels."""
         self._config, self._source, self._tokenizer, self._size = config, source, tokenizer, size
         self._seed = zlib.crc32(f"{seed}:{config.name}".encode())
-        self._order = grain.MapDataset.range(len(source)).seed(self._seed).shuffle().repeat()
         self._limits = Limits(
             config.length,
             config.media,
@@ -81,7 +80,7 @@ class Records:
         rng = np.random.default_rng((self._seed, number))
         problems: list[Problem] = []
         for skipped in range(min(_IN_A_ROW, len(self._source))):
-            record = int(self._order[number + skipped])  # pyright: ignore[reportArgumentType]
+            record = self._record(number + skipped)
             where = f"{self._config.path}#{record}"
             try:
                 document = self._source[record]
@@ -97,6 +96,14 @@ class Records:
             f"Data set {self._config.name}: none of {len(problems)} records of {self._config.path} "
             f"in a row can be used ({counted(problems)}): look at them with python -m "
             f"flamingo_jax.data.show {self._config.path}."
+        )
+
+    def _record(self, number: int) -> int:
+        """Which record is the one of that number, in the epochs' orders one after another."""
+        epoch, place = divmod(number, len(self._source))
+        seed = (self._seed + epoch) % 2**32
+        return grain.experimental.index_shuffle(
+            place, max_index=len(self._source) - 1, seed=seed, rounds=4
         )
 
     def _laid_out(
