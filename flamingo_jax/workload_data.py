@@ -39,6 +39,7 @@ BATCH, LENGTH = 32, 32
 _WORKERS = (0, 1, 2)
 _ROUNDS = 3  # timings of each, of which the median counts
 _SECONDS = 4.0  # of a timing
+_REST = 1.0  # seconds before the bare loop, in which worker processes fill their buffers
 
 
 def measure() -> dict[str, Any]:
@@ -130,6 +131,7 @@ def _bare(source: Source) -> float:
         for item in document.items
         if isinstance(item, Medium)
     ]
+    time.sleep(_REST)
     done, began = 0, time.perf_counter()
     while (seconds := time.perf_counter() - began) < _SECONDS:
         for content in contents:
