@@ -36,5 +36,5 @@ def get_config(sources: str = "") -> ml_collections.ConfigDict:
         name = f"own_{kind}_{number}"
         datasets.append(dict(KINDS[kind], name=name, kind=kind, path=path, eoc_weight=1.0))
     mixture: Any = config.mixture
-    mixture.datasets = (*mixture.datasets, *datasets)
+    mixture.update(datasets=(*mixture.datasets, *datasets), workers=0, max_bad_fraction=0.1)
     return config
