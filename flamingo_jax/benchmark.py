@@ -2,10 +2,12 @@
 
     python -m flamingo_jax.benchmark [--config=configs/benchmark_common.py] [--what=train,generate]
     python -m flamingo_jax.benchmark --what=scaling [--output=docs]
+    python -m flamingo_jax.benchmark --what=data
 
 Weights and inputs are random. A training run's recipe is a config too: its model is timed.
 `scaling` is the cost of a training step against devices, tokens, images, layers and remat; it takes
-some minutes and, with --output, writes performance.md and performance.png there.
+some minutes and, with --output, writes performance.md and performance.png there. `data` is the way
+from shards of image–text pairs to batches, beside decoding and resizing alone.
 """
 
 import json
@@ -20,20 +22,22 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/benchmark_common.py", "Model and work, a file in configs/."
 )
 _WHAT = flags.DEFINE_list(
-    "what", ["train", "generate"], "Work to time: train, generate or both; or scaling."
+    "what", ["train", "generate"], "Work to time: train, generate or both; or scaling, or data."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for scaling's page and figure.")
 
 
 def main() -> None:
     """Prints the figures."""
-    from flamingo_jax import scaling, scaling_page, workload
+    from flamingo_jax import scaling, scaling_page, workload, workload_data
 
     config = workload.read(_CONFIG.value)
     if _WHAT.value == ["scaling"]:
         found = scaling.measure(config)
         if _OUTPUT.value:
             scaling_page.write(Path(_OUTPUT.value), found)
+    elif _WHAT.value == ["data"]:
+        found = workload_data.measure()
     else:
         found = workload.measure(config, tuple(_WHAT.value))
     print(json.dumps(found))

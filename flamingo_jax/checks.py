@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from flamingo_jax.config import RunConfig
 from flamingo_jax.data.drawings import Drawing
-from flamingo_jax.data.mixture import check_kinds, make_iterator
+from flamingo_jax.data.mixture import make_iterator, open_sources
 from flamingo_jax.data.openmoji.builder import SIZE
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
@@ -52,7 +52,7 @@ def check_drawable(config: RunConfig) -> None:
     Raises:
       UserError: the message names the field and what to change.
     """
-    check_kinds(config.mixture)
+    open_sources(config.mixture)
     _hold(_drawable(config))
 
 
@@ -63,7 +63,8 @@ def check_sizes(config: RunConfig, drawings: Sequence[Drawing], tokenizer: Token
       UserError: a data set's sequences, or the evaluation's prompts, do not fit.
     """
     all_at_once = dataclasses.replace(config.mixture, schedule="accumulate")
-    next(make_iterator(all_at_once, drawings, tokenizer, config.seed, "train"))
+    size = config.vision.image_size
+    next(make_iterator(all_at_once, drawings, tokenizer, config.seed, image_size=size))
     check_limits(config.evaluation, drawings, tokenizer, "test")
 
 
@@ -191,6 +192,8 @@ def _mixture(config: RunConfig) -> Rules:
     names = [dataset.name for dataset in config.mixture.datasets]
     workers = config.mixture.workers
     yield workers >= 0, f"mixture.workers must be 0 or more, not {workers}."
+    most_bad = config.mixture.max_bad_fraction
+    yield 0 <= most_bad <= 1, f"mixture.max_bad_fraction must be from 0 to 1, not {most_bad}."
     yield bool(names), "mixture.datasets is empty: name at least one."
     yield len(set(names)) == len(names), f"mixture.datasets has a name twice: {', '.join(names)}."
     for i, dataset in enumerate(config.mixture.datasets):

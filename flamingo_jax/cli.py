@@ -22,23 +22,29 @@ from absl import logging as absl_logging
 from flamingo_jax.errors import Interrupted, UserError, no_room
 
 
-def run(main: Callable[..., None], commands: Sequence[str] = ()) -> None:
+def run(
+    main: Callable[..., None], commands: Sequence[str] = (), arguments: Sequence[str] = ()
+) -> None:
     """Parses absl flags and calls `main`; turns expected failures into one line on stderr.
 
     Exits with status 1 after a UserError and 130 after SIGINT or SIGTERM.
 
     Args:
-      main: called with the command, if there are any.
+      main: called with the command, if there are any, and the arguments.
       commands: words of which one must come first.
+      arguments: what comes next, for people; all of it must be there.
     """
 
-    def guarded(arguments: Sequence[str]) -> None:
-        given, rest = list(arguments[1:2] if commands else ()), arguments[1 + bool(commands) :]
+    def guarded(line: Sequence[str]) -> None:
+        asked = bool(commands) + len(arguments)
+        given, rest = list(line[1 : 1 + asked]), line[1 + asked :]
         if rest:
             _leave(f"Unexpected argument {rest[0]!r}: options are written --name=value.", 1)
         if commands and (not given or given[0] not in commands):
             named = f"{given[0]!r} is not one" if given else "None is given"
             _leave(f"{named}: say first which of {', '.join(commands)}.", 1)
+        if len(given) < asked:
+            _leave(f"{arguments[len(given) - asked]} is missing: give it as an argument.", 1)
         # Libraries log whole tracebacks of what they raise anyway: only our own warnings are shown.
         absl_logging.set_verbosity(absl_logging.FATAL)
         ours = logging.getLogger("flamingo_jax")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import ml_collections
 
 from flamingo_jax.checkpoints.files import write_json
-from flamingo_jax.data.mixture import MixtureConfig
+from flamingo_jax.data.datasets import MixtureConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.models.decoder import DecoderConfig
@@ -198,7 +198,8 @@ def _dataclasses(hint: Any) -> list[Any]:
 
 def _known(name: str, fields: list[str], where: str) -> None:
     if name not in fields:
-        nearest = difflib.get_close_matches(name, fields, 1, 0.0)[0]
+        longer = [field for field in fields if field.startswith(name)]
+        nearest = (longer or difflib.get_close_matches(name, fields, 1, 0.0))[0]
         raise UserError(f"Unknown config field {where}{name}: did you mean {where}{nearest}?")
 
 

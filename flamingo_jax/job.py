@@ -40,6 +40,7 @@ from flamingo_jax.training.provenance import timed, write_versions
 from flamingo_jax.training.source import Source
 from flamingo_jax.training.state import TrainState, in_compute_type, init_state
 from flamingo_jax.training.step import make_step
+from flamingo_jax.training.tally import Tally
 
 _log = logging.getLogger(__name__)
 
@@ -184,7 +185,14 @@ def train_flamingo(
     if config.language != "frozen":
         frozen = {"vision": frozen["vision"]}
     rows = {entry.name: layout.rows(entry.batch_size) for entry in sets}
-    batches = make_iterator(config.mixture, drawings, tokenizer, config.seed, "train", rows)
+    batches = make_iterator(
+        config.mixture,
+        drawings,
+        tokenizer,
+        config.seed,
+        rows=rows,
+        image_size=config.vision.image_size,
+    )
     return train(
         config.loop,
         make_step(model, optimizer, {entry.name: entry.weight for entry in sets}, layout),
@@ -195,6 +203,7 @@ def train_flamingo(
         lambda params: {"gates": gates(config.model, params)},
         config.mixture.turns,
         profiled,
+        Tally(config.mixture, folder, lambda: batches.skipped),
     )
 
 

@@ -14,7 +14,7 @@ from configs import ablations, flamingo_3b
 from flamingo_jax import config as configuration
 from flamingo_jax.checks import check_config
 from flamingo_jax.config import RunConfig
-from flamingo_jax.data.mixture import DatasetConfig
+from flamingo_jax.data.datasets import DatasetConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel

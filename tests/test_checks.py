@@ -8,7 +8,7 @@ import pytest
 
 from flamingo_jax.checks import check_config, check_decoder, check_drawable
 from flamingo_jax.config import RunConfig
-from flamingo_jax.data.mixture import MixtureConfig
+from flamingo_jax.data.datasets import MixtureConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.parallel.mesh import MeshConfig

@@ -19,7 +19,7 @@ import numpy as np
 from flamingo_jax import cli, job
 from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.config import RunConfig
-from flamingo_jax.data.mixture import DatasetConfig, MixtureConfig
+from flamingo_jax.data.datasets import DatasetConfig, MixtureConfig
 from flamingo_jax.data.openmoji import builder
 from flamingo_jax.data.openmoji.catalogue import catalogue
 from flamingo_jax.errors import UserError

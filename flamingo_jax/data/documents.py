@@ -4,6 +4,7 @@ import dataclasses
 
 import msgpack
 
+from flamingo_jax.data.bad_records import MOST_CHARACTERS, BadRecord
 from flamingo_jax.errors import UserError
 
 
@@ -31,6 +32,25 @@ class Document:
 
     source: str
     items: tuple[str | Medium, ...]
+
+
+def check(document: Document) -> None:
+    """Looks at a document's texts, and whether there is anything to look at; no medium is decoded.
+
+    Raises:
+      BadRecord: it has no text, no medium, too much text, or text that is none.
+    """
+    texts = [item for item in document.items if isinstance(item, str)]
+    if not any(text.strip() for text in texts):
+        raise BadRecord("empty", "there is no text")
+    if len(texts) == len(document.items):
+        raise BadRecord("empty", "there is no image or video")
+    if (characters := sum(map(len, texts))) > MOST_CHARACTERS:
+        raise BadRecord("long_text", f"{characters:,} characters are more than {MOST_CHARACTERS:,}")
+    try:
+        "".join(texts).encode("utf-8")
+    except UnicodeEncodeError as error:  # halves of characters, which JSON can hold
+        raise BadRecord("charset", f"the text is no Unicode ({error.reason})") from error
 
 
 def to_bytes(document: Document) -> bytes:

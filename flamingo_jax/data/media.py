@@ -5,12 +5,16 @@ import io
 import itertools
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from flamingo_jax.errors import UserError
+
+Fit = Literal["pad", "crop", "stretch"]
+"""How a picture becomes a square: white borders, the centre of it, or its sides stretched."""
 
 MOST_PIXELS = 50_000_000
 """A picture that claims to be larger is refused before it is decoded."""
@@ -94,8 +98,27 @@ def on_white(picture: Image.Image) -> np.ndarray:
     """A picture as a viewer shows it, uint8 [H, W, 3]: upright, 8 bits, on white."""
     with contextlib.suppress(Exception):  # a damaged EXIF block says nothing against the pixels
         picture = ImageOps.exif_transpose(picture)
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return np.asarray(picture)
     if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     drawn = picture.convert("RGBA")
     white = Image.new("RGBA", drawn.size, "white")
     return np.asarray(Image.alpha_composite(white, drawn).convert("RGB"))
+
+
+def fitted(image: Image.Image, size: int, fit: Fit) -> np.ndarray:
+    """A picture as uint8 [size, size, 3], transparency and borders white."""
+    flat = Image.fromarray(on_white(image))
+    if flat.size == (size, size):
+        return np.asarray(flat)
+    if fit == "stretch":
+        return np.asarray(flat.resize((size, size), Image.Resampling.BICUBIC))
+    if fit == "crop":
+        return np.asarray(ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC))
+    longest = max(flat.size)
+    width, height = (max(1, round(side * size / longest)) for side in flat.size)
+    square = Image.new("RGB", (size, size), "white")
+    place = (round((size - width) / 2), round((size - height) / 2))
+    square.paste(flat.resize((width, height), Image.Resampling.LANCZOS), place)
+    return np.asarray(square)

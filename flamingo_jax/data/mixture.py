@@ -5,98 +5,50 @@ depends on the seed, the data set's name and i alone, and a step's examples on i
 can stop and go on anywhere, with any number of hosts and of processes that make its batches.
 """
 
-import dataclasses
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
+from flamingo_jax.data.bad_records import Problem
 from flamingo_jax.data.batch import Batch
+from flamingo_jax.data.datasets import DatasetConfig, MixtureConfig
 from flamingo_jax.data.drawings import Drawing
-from flamingo_jax.data.sequences import encode_turns, pad
-from flamingo_jax.data.tasks import FAMILIES, NAME_LANGUAGES, Episode, Pool, Turn, make_episode
+from flamingo_jax.data.drawn import make_example
+from flamingo_jax.data.openmoji.builder import SIZE
+from flamingo_jax.data.records import Example, Records, open_records
+from flamingo_jax.data.sources.base import Source
+from flamingo_jax.data.tasks import Pool
 from flamingo_jax.data.tokenizer import Tokenizer
-from flamingo_jax.data.video import make_clip
 from flamingo_jax.errors import UserError
-
-_DRAWS = 100  # of one example, before it is clear that none fits
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetConfig:
-    """One data set of the mixture.
-
-    Attributes:
-      name: of the data set.
-      kind: `episodes` of few-shot tasks, pages with text and images `interleaved`, `pairs` of an
-        image and a text, or of a `video` and a text.
-      batch_size: B, sequences a step.
-      weight: λ, the weight of its loss (arXiv:2204.14198, eq. 5).
-      length: T, tokens a sequence.
-      media: N, media a sequence.
-      max_answer_tokens: A, scored tokens a sequence.
-      frames: F, frames a medium.
-      families: share of each family among the episodes.
-      p_next: share of sequences whose text comes before its media.
-      eoc_weight: weight of the loss on `<|endofchunk|>`.
-    """
-
-    name: str
-    kind: Literal["episodes", "interleaved", "pairs", "video"]
-    batch_size: int
-    weight: float
-    length: int
-    media: int
-    max_answer_tokens: int
-    frames: int = 1
-    families: dict[str, float] = dataclasses.field(default_factory=dict)
-    p_next: float = 0.0
-    eoc_weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.kind == "episodes" and not self.families:
-            raise UserError(f"Data set {self.name}: families is empty, name at least one.")
-        for family in self.families:
-            if family not in FAMILIES:
-                raise UserError(f"Data set {self.name}: no family {family!r}, only {[*FAMILIES]}.")
-
-
-@dataclasses.dataclass(frozen=True)
-class MixtureConfig:
-    """The data sets of a run.
-
-    Attributes:
-      datasets: in the order of their turns.
-      schedule: `accumulate` the gradients of all data sets before each update, or one data set's
-        batch a step, `round_robin` (arXiv:2204.14198, §3.3).
-      workers: processes that make batches ahead of the steps; 0 makes them in the run's own.
-    """
-
-    datasets: tuple[DatasetConfig, ...]
-    schedule: Literal["accumulate", "round_robin"] = "accumulate"
-    workers: int = 0
-
-    @property
-    def turns(self) -> int:
-        """Steps until every data set has been trained on."""
-        return len(self.datasets) if self.schedule == "round_robin" else 1
 
 
 class Mixture:
-    """Iterator over steps, each a batch by data set; its place is the number of steps taken."""
+    """Iterator over steps, each a batch by data set; its place is the number of steps taken.
+
+    Attributes:
+      skipped: by data set, what could not be used for the batches given last.
+    """
 
     def __init__(self, steps: grain.MapDataset, workers: int = 0) -> None:
-        """`steps`: arrays of `Batch` by field, by data set, of any step."""
+        """`steps`: arrays of `Batch` by field, and problems, by data set, of any step."""
+        self.skipped: dict[str, list[Problem]] = {}
         self._steps, self._workers = steps, workers
         self.set_state({"step": 0})
 
+    def __iter__(self) -> "Mixture":
+        return self
+
     def __next__(self) -> dict[str, Batch]:
         made = next(self._iterator)
+        if isinstance(made, str):  # in a worker process an exception would lose its type
+            raise UserError(made)
         self._taken += 1
-        return {name: Batch(**arrays) for name, arrays in made.items()}
+        self.skipped = {name: problems for name, (_, problems) in made.items()}
+        return {name: Batch(**arrays) for name, (arrays, _) in made.items()}
 
     def get_state(self) -> dict[str, int]:
         """The number of steps taken."""
@@ -114,18 +66,21 @@ class Mixture:
         self._iterator = iter(left)
 
 
-def check_kinds(config: MixtureConfig) -> None:
-    """Looks for data sets that cannot be made of drawings.
+def open_sources(config: MixtureConfig) -> dict[str, Source]:
+    """The sources of the data sets that have a path, by the data set's name.
 
     Raises:
-      UserError: there is one; the message names it.
+      UserError: one cannot be opened, makes nothing of its data set's kind, or a data set without a
+        path cannot be made of drawings; the message names it.
     """
     for dataset in config.datasets:
-        if dataset.kind == "interleaved":
+        if dataset.kind == "interleaved" and dataset.path is None:
             raise UserError(
                 f"Data set {dataset.name}: the drawings make no pages of interleaved text and "
-                "images, only episodes, pairs and video."
+                "images, only episodes, pairs and video: give it the path of some."
             )
+    with_path = [dataset for dataset in config.datasets if dataset.path is not None]
+    return {dataset.name: open_records(dataset) for dataset in with_path}
 
 
 def make_iterator(
@@ -135,8 +90,9 @@ def make_iterator(
     seed: int,
     split: str = "train",
     rows: Mapping[str, Sequence[int]] | None = None,
+    image_size: int = SIZE,
 ) -> Mixture:
-    """Batches of the drawings of one split.
+    """Batches of the drawings of one split, and of the sources that data sets name.
 
     Args:
       config: the data sets.
@@ -145,90 +101,47 @@ def make_iterator(
       seed: of all that is drawn.
       split: whose drawings to take.
       rows: of each data set's batches, those to make; None for all.
+      image_size: side of the vision encoder's input, pixels; that of the drawings if there are any.
 
     Raises:
-      UserError: as `check_kinds`; or, when a sequence is drawn, it does not fit its data set's
-        sizes.
+      UserError: as `open_sources`; or, when a sequence is drawn, it does not fit its data set's
+        sizes, or nothing of a source can be used.
     """
-    check_kinds(config)
-    pool, datasets = Pool(drawings, split), config.datasets
-    examples = [_examples(dataset, pool, tokenizer, seed) for dataset in datasets]
+    sources, datasets = open_sources(config), config.datasets
+    drawn = [dataset for dataset in datasets if dataset.path is None]
+    pool = Pool(drawings, split) if drawn else None
+    examples = [
+        _drawn(dataset, pool, tokenizer, seed)
+        if pool is not None and dataset.path is None
+        else Records(dataset, sources[dataset.name], tokenizer, image_size, seed)
+        for dataset in datasets
+    ]
 
-    def batch(i: int, number: int) -> dict[str, np.ndarray]:
+    def batch(i: int, number: int) -> Example:
         size = datasets[i].batch_size
         wanted = range(size) if rows is None else rows[datasets[i].name]
         made = [examples[i][number * size + row] for row in wanted]
-        return {field: np.stack([example[field] for example in made]) for field in made[0]}
+        fields = made[0][0]
+        arrays = {field: np.stack([arrays[field] for arrays, _ in made]) for field in fields}
+        return arrays, [problem for _, problems in made for problem in problems]
 
-    def step(number: int) -> dict[str, dict[str, np.ndarray]]:
-        if config.schedule == "accumulate":
-            return {dataset.name: batch(i, number) for i, dataset in enumerate(datasets)}
-        turn, i = divmod(number, len(datasets))
-        return {datasets[i].name: batch(i, turn)}
+    def step(number: int) -> dict[str, Example] | str:
+        try:
+            if config.schedule == "accumulate":
+                return {dataset.name: batch(i, number) for i, dataset in enumerate(datasets)}
+            turn, i = divmod(number, len(datasets))
+            return {datasets[i].name: batch(i, turn)}
+        except UserError as error:
+            return str(error)
 
     return Mixture(grain.MapDataset.range(2**31 - 1).map(step), config.workers)
 
 
-def _examples(dataset: DatasetConfig, pool: Pool, tokenizer: Tokenizer, seed: int) -> Any:
-    """Every example of a data set, by its number."""
+def _drawn(dataset: DatasetConfig, pool: Pool, tokenizer: Tokenizer, seed: int) -> Any:
+    """Every example of a data set made of drawings, by its number."""
 
-    def example(_: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return make_example(dataset, pool, tokenizer, rng)
+    def example(_: int, rng: np.random.Generator) -> Example:
+        return make_example(dataset, pool, tokenizer, rng), []
 
     own_seed = zlib.crc32(f"{seed}:{dataset.name}".encode())
     return grain.MapDataset.range(2**31 - 1).seed(own_seed).random_map(example)
-
-
-def make_example(
-    config: DatasetConfig, pool: Pool, tokenizer: Tokenizer, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """One padded sequence, by field of `Batch` without the batch axis.
-
-    Long names cost supports; where not even one turn fits, another example is drawn.
-
-    Raises:
-      UserError: none of many examples fits; the message says what to raise.
-    """
-    tokens = scored = 0
-    for _ in range(_DRAWS):
-        turns = _turns(config, pool, rng)
-        text_first = bool(rng.random() < config.p_next)
-        for first in range(len(turns)):
-            sequence = encode_turns(turns[first:], tokenizer, config.eoc_weight, text_first)
-            tokens = len(sequence.tokens)
-            scored = sum(weight > 0 for weight in sequence.loss_mask)
-            if tokens <= config.length and scored <= config.max_answer_tokens:
-                where = f"Data set {config.name}"
-                return pad(sequence, config.length, config.media, tokenizer.pad_id, where)
-    raise UserError(
-        f"Data set {config.name}: a sequence of one turn has {tokens} tokens, {scored} of "
-        f"them scored: raise length from {config.length} or max_answer_tokens from "
-        f"{config.max_answer_tokens}."
-    )
-
-
-def _turns(config: DatasetConfig, pool: Pool, rng: np.random.Generator) -> tuple[Turn, ...]:
-    if config.kind == "episodes":
-        return _episode(config, pool, rng).turns
-    drawing = pool.any(rng)
-    if config.kind == "video":
-        clip, text = make_clip(drawing, pool.any(rng), config.frames, rng)
-        return (Turn((clip,), text, True, (drawing,)),)
-    return (Turn((drawing.image[None],), _description(drawing, rng), True, (drawing,)),)
-
-
-def _episode(config: DatasetConfig, pool: Pool, rng: np.random.Generator) -> Episode:
-    shares = np.array(list(config.families.values()))
-    family = list(config.families)[int(rng.choice(len(shares), p=shares / shares.sum()))]
-    turns = config.media // 2 if family == "same_different" else config.media
-    return make_episode(family, pool, rng, turns)
-
-
-def _description(drawing: Drawing, rng: np.random.Generator) -> str:
-    """A name in one of the languages, or a short description in English."""
-    name = drawing.names["en"]
-    forms = [f"{drawing.category}: {name}", f"a drawing of {name}"]
-    if drawing.colour:
-        forms.append(f"{name}, {drawing.colour}")
-    forms += [drawing.names[la] for la in NAME_LANGUAGES if la in drawing.names]
-    return forms[int(rng.integers(len(forms)))]

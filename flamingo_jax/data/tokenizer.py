@@ -1,20 +1,18 @@
 """Text to token ids and back, through a `tokenizers` file, and the tokens with a meaning."""
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Literal
 
 import tokenizers
 
+from flamingo_jax.data.media import Fit
 from flamingo_jax.errors import UserError
 
 IMAGE = "<image>"
 END_OF_CHUNK = "<|endofchunk|>"
 MAX_TOKENS = 2048
 """Longest text that SmolLM2 was first trained on (arXiv:2502.02737, §4)."""
-
-Fit = Literal["pad", "crop", "stretch"]
-"""How a picture becomes a square: white borders, the centre of it, or its sides stretched."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +66,8 @@ class Tokenizer:
         self.text = text
         self.image_id, self.eoc_id = text.image_id, text.eoc_id
         self.bos_id, self.pad_id = text.bos_id, text.pad_id
+        added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        self._added = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))))
 
     @classmethod
     def load(cls, path: Path, text: TextConfig | None = None) -> "Tokenizer":
@@ -90,6 +90,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, the two markers included; no id is added at either end."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def plain(self, text: str) -> str:
+        """A text that others wrote: what would be a marker in it becomes a space."""
+        return self._added.sub(" ", text) if self._added.pattern else text
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, markers left out."""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from flamingo_jax.data.media import decode_media, on_white
-from flamingo_jax.data.tokenizer import Fit, Tokenizer
+from flamingo_jax.data.media import Fit, decode_media, fitted
+from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
@@ -70,7 +70,7 @@ def read_media(source: Media, size: int, fit: Fit = "pad") -> np.ndarray:
     elif isinstance(source, bytes):
         frames = decode_media(source)
     elif isinstance(source, Image.Image):
-        return _fitted(source, size, fit)[None]
+        return fitted(source, size, fit)[None]
     elif isinstance(source, np.ndarray):
         frames = source if source.ndim == 4 else source[None]
     elif isinstance(source, Sequence) and source:
@@ -82,7 +82,7 @@ def read_media(source: Media, size: int, fit: Fit = "pad") -> np.ndarray:
             "An image array must be uint8 of shape [H, W, 3] or [F, H, W, 3], "
             f"not {frames.dtype} {list(frames.shape)}."
         )
-    return np.stack([_fitted(Image.fromarray(frame), size, fit) for frame in frames])
+    return np.stack([fitted(Image.fromarray(frame), size, fit) for frame in frames])
 
 
 def check_lengths(prompts: Sequence[Prompt], new_tokens: Sequence[int], limit: int) -> None:
@@ -108,20 +108,3 @@ def check_lengths(prompts: Sequence[Prompt], new_tokens: Sequence[int], limit: i
 def media_index(tokens: np.ndarray, image_id: int) -> np.ndarray:
     """φ of arXiv:2204.14198, §2.3: 1-based last medium at or before each token, int32 [..., T]."""
     return np.cumsum(tokens == image_id, axis=-1, dtype=np.int32)
-
-
-def _fitted(image: Image.Image, size: int, fit: Fit) -> np.ndarray:
-    """uint8 [size, size, 3], transparency and borders white."""
-    flat = Image.fromarray(on_white(image))
-    if flat.size == (size, size):
-        return np.asarray(flat)
-    if fit == "stretch":
-        return np.asarray(flat.resize((size, size), Image.Resampling.BICUBIC))
-    if fit == "crop":
-        return np.asarray(ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC))
-    longest = max(flat.size)
-    width, height = (max(1, round(side * size / longest)) for side in flat.size)
-    square = Image.new("RGB", (size, size), "white")
-    place = (round((size - width) / 2), round((size - height) / 2))
-    square.paste(flat.resize((width, height), Image.Resampling.LANCZOS), place)
-    return np.asarray(square)

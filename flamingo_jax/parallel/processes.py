@@ -4,10 +4,12 @@ One process a host, each with its own devices, all running the same code in the 
 """
 
 import contextlib
+import json
 import os
 import re
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,6 +41,18 @@ def all_agree(yes: bool) -> bool:
     if jax.process_count() == 1:
         return yes
     return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
+
+
+def gathered(value: Any) -> list[Any]:
+    """A value of every process, plain JSON, in the order of the processes."""
+    if jax.process_count() == 1:
+        return [value]
+    text = json.dumps(value).encode()
+    sizes = multihost_utils.process_allgather(np.array(len(text)))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: len(text)] = np.frombuffer(text, np.uint8)
+    texts = multihost_utils.process_allgather(padded)
+    return [json.loads(row[:size].tobytes()) for row, size in zip(texts, sizes, strict=True)]
 
 
 def wait_for_all(name: str) -> None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from flamingo_jax.config import RunConfig
-from flamingo_jax.data.mixture import DatasetConfig
+from flamingo_jax.data.datasets import DatasetConfig
 from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.flops import count_flops

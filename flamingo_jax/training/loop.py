@@ -14,6 +14,7 @@ from jax.experimental import multihost_utils
 
 from flamingo_jax.checkpoints.files import replaced
 from flamingo_jax.checkpoints.store import StepStore
+from flamingo_jax.data.datasets import MixtureConfig
 from flamingo_jax.errors import Interrupted, UserError
 from flamingo_jax.parallel.processes import ended_by_a_loss
 from flamingo_jax.training.journal import Journal, progress
@@ -22,6 +23,7 @@ from flamingo_jax.training.source import Source
 from flamingo_jax.training.state import TrainState
 from flamingo_jax.training.step import Step
 from flamingo_jax.training.stopping import stop_signals
+from flamingo_jax.training.tally import Tally
 from flamingo_jax.training.watch import Watch
 
 
@@ -55,6 +57,7 @@ def train(
     describe: Callable[[Any], Mapping[str, Any]],
     turns: int = 1,
     profiled: range = range(0),
+    tally: Tally | None = None,
 ) -> TrainState:
     """Trains from the newest checkpoint in `folder`, or from `state`, to the last step.
 
@@ -72,12 +75,14 @@ def train(
       describe: parameters -> a row for `metrics.jsonl`, the gates for instance.
       turns: steps until every data set has been trained on.
       profiled: numbers of the steps to write a trace of, for TensorBoard's profiler.
+      tally: of the records that `source` skips; None where it has none to skip.
 
     Raises:
       Interrupted: SIGINT or SIGTERM came; the state was saved first.
       UserError: a checkpoint could not be written, or too many steps in a row had a gradient that
-        is not finite: the last one's batch is saved first.
+        is not finite: the last one's batch is saved first; or too many records were skipped.
     """
+    tally = tally or Tally(MixtureConfig(()), folder, dict)
     store = StepStore(folder / "checkpoints")
     restored = store.restore_latest(state)
     start = 0
@@ -94,21 +99,23 @@ def train(
         clock = stack.enter_context(_Clock())
         watch = stack.enter_context(Watch(config.stall_minutes))
         stack.enter_context(ended_by_a_loss())  # last, so that nothing before waits in vain
+        tally.begin(start)
         inputs = next(source)
         for number in range(start + 1, config.steps + 1):
             profile(folder, number, profiled)
             clock.start()
             state, metrics = step_fn(state, frozen, inputs)
             clock.watch(metrics)
-            used, place = inputs, source.get_state()
+            used, place, skipped = inputs, source.get_state(), tally.take()
             if number < config.steps:
                 watch.doing(f"making the inputs of step {number + 1}")
                 inputs = next(source)  # made while the step runs
             watch.doing(f"in step {number}")
             times = clock.stop(sum(np.size(entry.tokens_BxT) for entry in used.values()))
             values = {name: float(value) for name, value in metrics.items()}
+            tally.add(number, skipped)
             if number % config.log_every < turns or number in (1, config.steps):
-                journal.metrics(number, {**values, **describe(state.params)})
+                journal.metrics(number, {**values, **describe(state.params), **tally.metrics()})
                 watch.data(number)
             journal.timing(number, times)
             bar.set_postfix(_shown(values, times), refresh=False)
@@ -116,6 +123,7 @@ def train(
             watch.loss(number, values["loss"])
             watch.step(times["seconds"], times["wait_s"])
             check_gradient(config, number, int(values["bad_steps"]), used, folder)
+            tally.check(number, number == config.steps)
             stopping = asked_to_stop(number) and number < config.steps
             if number % config.save_every == 0 or number == config.steps or stopping:
                 store.save(number, state, place)

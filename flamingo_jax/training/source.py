@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from flamingo_jax.data.batch import Batch
-from flamingo_jax.data.mixture import DatasetConfig
+from flamingo_jax.data.datasets import DatasetConfig
 from flamingo_jax.parallel.layout import Layout
 from flamingo_jax.training.loss import Inputs, select_answers
 

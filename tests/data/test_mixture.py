@@ -9,13 +9,9 @@ import jax
 import numpy as np
 import pytest
 
+from flamingo_jax.data.datasets import DatasetConfig, MixtureConfig
 from flamingo_jax.data.drawings import Drawing
-from flamingo_jax.data.mixture import (
-    DatasetConfig,
-    Mixture,
-    MixtureConfig,
-    make_iterator,
-)
+from flamingo_jax.data.mixture import Mixture, make_iterator
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 

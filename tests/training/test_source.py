@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from flamingo_jax.data.batch import Batch
-from flamingo_jax.data.mixture import DatasetConfig
+from flamingo_jax.data.datasets import DatasetConfig
 from flamingo_jax.training.source import Source
 from tests.training.test_step import layout_of
 

@@ -1,0 +1,134 @@
+"""Examples made of a source's documents, in a seeded order; what cannot be used is skipped."""
+
+import collections
+import zlib
+from collections.abc import Mapping
+
+import grain
+import numpy as np
+
+from flamingo_jax.data.augment import augment
+from flamingo_jax.data.bad_records import BadRecord, Problem
+from flamingo_jax.data.clips import read_clip
+from flamingo_jax.data.datasets import DatasetConfig
+from flamingo_jax.data.documents import Document, Medium
+from flamingo_jax.data.layouts import Limits, lay_out_page, lay_out_pair
+from flamingo_jax.data.pictures import read_picture
+from flamingo_jax.data.sequences import TokenSequence, pad
+from flamingo_jax.data.sources.base import Gives, Source
+from flamingo_jax.data.sources.opening import open_source
+from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.errors import UserError
+
+Example = tuple[dict[str, np.ndarray], list[Problem]]
+"""Arrays by field of `Batch`, without the batch axis, and what was skipped for it."""
+
+_MAKES: Mapping[Gives, tuple[str, ...]] = {
+    "pages": ("interleaved",),
+    "pairs": ("pairs", "interleaved"),
+    "videos": ("video",),
+}
+_IN_A_ROW = 100  # records that cannot be used, before it is clear that none can
+
+
+def open_records(config: DatasetConfig) -> Source:
+    """The source of a data set that has a path.
+
+    Raises:
+      UserError: it cannot be opened, or makes nothing of the data set's kind.
+    """
+    assert config.path is not None
+    try:
+        source = open_source(config.path)
+    except UserError as error:
+        raise UserError(f"Data set {config.name}: {error}") from error
+    if config.kind not in _MAKES[source.schema.gives]:
+        raise UserError(
+            f"Data set {config.name}: {config.path} holds {source.schema.gives} "
+            f"({source.schema.format}), of which none is made of kind {config.kind!r}: set it to "
+            f"{' or '.join(map(repr, _MAKES[source.schema.gives]))}."
+        )
+    return source
+
+
+class Records:
+    """Examples by number: an epoch is a seeded order of all records, each of them once.
+
+    Where a record cannot be used the one after it, in this order, takes its place.
+    """
+
+    def __init__(
+        self, config: DatasetConfig, source: Source, tokenizer: Tokenizer, size: int, seed: int
+    ) -> None:
+        """`size`: side of the vision encoder's input, pixels."""
+        self._config, self._source, self._tokenizer, self._size = config, source, tokenizer, size
+        self._seed = zlib.crc32(f"{seed}:{config.name}".encode())
+        self._limits = Limits(
+            config.length,
+            config.media,
+            config.max_answer_tokens,
+            config.eoc_weight,
+            config.p_next,
+        )
+
+    def __getitem__(self, number: int) -> Example:
+        """Example `number`, of this epoch or a later one.
+
+        Raises:
+          UserError: none of many records in a row can be used.
+        """
+        rng = np.random.default_rng((self._seed, number))
+        problems: list[Problem] = []
+        for skipped in range(min(_IN_A_ROW, len(self._source))):
+            record = self._record(number + skipped)
+            where = f"{self._config.path}#{record}"
+            try:
+                document = self._source[record]
+                where = document.source
+                sequence, lost = self._laid_out(document, rng)
+            except BadRecord as error:
+                problems.append(Problem(where, error.reason, str(error)[:300]))
+                continue
+            config, name = self._config, f"Data set {self._config.name}"
+            arrays = pad(sequence, config.length, config.media, self._tokenizer.pad_id, name)
+            return arrays, [*problems, *lost]
+        raise UserError(
+            f"Data set {self._config.name}: none of {len(problems)} records of {self._config.path} "
+            f"in a row can be used ({counted(problems)}): look at them with python -m "
+            f"flamingo_jax.data.show {self._config.path}."
+        )
+
+    def _record(self, number: int) -> int:
+        """Which record is the one of that number, in the epochs' orders one after another."""
+        epoch, place = divmod(number, len(self._source))
+        seed = (self._seed + epoch) % 2**32
+        return grain.experimental.index_shuffle(
+            place, max_index=len(self._source) - 1, seed=seed, rounds=4
+        )
+
+    def _laid_out(
+        self, document: Document, rng: np.random.Generator
+    ) -> tuple[TokenSequence, list[Problem]]:
+        text = " ".join(item for item in document.items if isinstance(item, str))
+
+        def decode(medium: Medium) -> np.ndarray:
+            frames = self._frames(medium.content, rng)
+            return augment(frames, text, self._config.flip, self._config.colour, rng)
+
+        if self._config.kind == "interleaved":
+            return lay_out_page(document, self._tokenizer, self._limits, decode, rng)
+        return lay_out_pair(document, self._tokenizer, self._limits, decode, rng), []
+
+    def _frames(self, content: bytes, rng: np.random.Generator) -> np.ndarray:
+        """uint8 [F, size, size, 3]; an image is shown in all frames."""
+        fit, frames = self._tokenizer.text.fit, self._config.frames
+        if self._config.kind == "video":
+            return read_clip(content, frames, self._size, fit, rng=rng)
+        image = read_picture(content, self._size, fit)
+        return np.broadcast_to(image, (frames, *image.shape))
+
+
+def counted(problems: list[Problem]) -> str:
+    """Reasons and how often each was."""
+    counts = collections.Counter(problem.reason for problem in problems)
+    return ", ".join(f"{reason} {count}" for reason, count in counts.most_common())

@@ -1,0 +1,125 @@
+"""Fields of records as texts and media, under the names that people give them."""
+
+import base64
+import binascii
+import itertools
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flamingo_jax.data.bad_records import MOST_BYTES, BadRecord
+from flamingo_jax.data.clips import is_video
+from flamingo_jax.data.documents import Medium
+
+TEXTS = ("caption", "text", "captions", "texts", "txt", "TEXT", "title", "name", "description")
+IMAGES = ("image", "jpg", "png", "image_path", "img", "picture")
+VIDEOS = ("video", "mp4", "video_path", "clip")
+FILES = ("file_name", "filename", "image_name", "path", "file", "filepath")
+MEDIA = (*VIDEOS, *IMAGES, *FILES)
+VIDEO_ENDINGS = (".mp4", ".webm", ".gif")
+
+_FOLDERS = ("", "images", "videos")
+
+
+def chosen(names: Iterable[str], known: Iterable[str]) -> str | None:
+    """The first of the known names that is among a record's."""
+    found = set(names)
+    return next((name for name in known if name in found), None)
+
+
+def text_of(value: Any) -> str:
+    """A text, the first of several, or none.
+
+    Raises:
+      BadRecord: it is something else.
+    """
+    while isinstance(value, list | tuple):
+        value = value[0] if value else None
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise BadRecord("charset", f"the text is not UTF-8 ({error.reason})") from error
+    if not isinstance(value, str):
+        raise BadRecord("damaged_record", f"a {type(value).__name__} where a text should be")
+    return value.strip()
+
+
+def medium_of(value: Any, folder: Path, name: str | None = None) -> Medium:
+    """A medium from a field: its path or address, its bytes, or both in a struct.
+
+    Args:
+      value: of the field.
+      folder: where its path begins.
+      name: what to call it; None for its path or address.
+
+    Raises:
+      BadRecord: the field holds something else.
+    """
+    if isinstance(value, str):
+        return Medium(name or value, _file(folder, value))
+    if isinstance(value, bytes):
+        return Medium(name or "", value)
+    if isinstance(value, Mapping):
+        path, content = value.get("path"), value.get("bytes")
+        if isinstance(path, str) and content is None:
+            return medium_of(path, folder, name)
+        if isinstance(content, bytes):
+            return Medium(name or (path if isinstance(path, str) else ""), content)
+    raise BadRecord("damaged_record", f"a {type(value).__name__} where a medium should be")
+
+
+def decoded_base64(value: Any) -> bytes:
+    """The bytes of a text in base64.
+
+    Raises:
+      BadRecord: it is none.
+    """
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise BadRecord("damaged_record", f"no base64 ({error})") from error
+
+
+def looks_like_video(value: Any) -> bool:
+    """Whether a field that holds a medium holds a video."""
+    if isinstance(value, Mapping):
+        content = value.get("bytes")
+        return looks_like_video(content if content is not None else value.get("path"))
+    if isinstance(value, bytes):
+        return is_video(value)
+    return isinstance(value, str) and value.lower().endswith(VIDEO_ENDINGS)
+
+
+def _file(folder: Path, name: str) -> bytes:
+    """The content of a local file; none if there is no such file. No address is ever fetched."""
+    for path in _places(folder, name):
+        try:
+            if path.is_file():
+                with path.open("rb") as file:
+                    content = file.read(MOST_BYTES + 1)
+                if len(content) > MOST_BYTES:
+                    raise BadRecord("huge_media", f"{path} has more than {MOST_BYTES:,} bytes")
+                return content
+        except (OSError, ValueError):  # a name too long, or with a zero in it
+            continue
+    return b""
+
+
+def _places(folder: Path, name: str) -> Iterator[Path]:
+    """Where a file of this name may be: beside, or in a folder for images or videos.
+
+    What an address names may be there under its host and path, as `wget -x` saves it, or under the
+    last part of its path.
+    """
+    names = [name]
+    if "://" in name:
+        parts = urllib.parse.urlsplit(name)
+        path = urllib.parse.unquote(parts.path)
+        names = [f"{parts.netloc}{path}", path.rsplit("/", 1)[-1]]
+    for place, each in itertools.product(_FOLDERS, names):
+        if each and not each.endswith("/"):
+            yield folder / place / each

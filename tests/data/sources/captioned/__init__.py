@@ -1,0 +1,1 @@
+"""A small TFDS data set."""
