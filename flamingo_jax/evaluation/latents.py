@@ -4,10 +4,13 @@ Axes: F frames, H and W pixels, P grid positions, C feature channels, R latents,
 """
 
 import collections
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,8 +27,16 @@ KEPT_BYTES = 2**31
 Read = Callable[[Media], np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Encoded:
+    """A medium's latents_RxD, and its features_C averaged."""
+
+    latents_RxD: np.ndarray
+    features_C: np.ndarray
+
+
 class LatentStore:
-    """Latents of media, by a key that is 1 or more and the same for the same medium."""
+    """Latents and pooled features of media, by what they show."""
 
     def __init__(self, handle: Flamingo, read: Read, kept_bytes: int = KEPT_BYTES) -> None:
         """`read`: a medium -> frames_FxHxWx3 uint8, called in threads."""
@@ -33,20 +44,25 @@ class LatentStore:
         self._features = handle.features or FeatureCache(self._encode, CHUNK)
         self._read, self._kept_bytes = read, kept_bytes
         self.shape = media_shape(handle.config)
+        """(R, D) of a medium."""
         self._keys: dict[Media, int] = {}
         self._content: dict[Media, bytes] = {}
-        self._latents: collections.OrderedDict[bytes, np.ndarray] = collections.OrderedDict()
+        self._encoded: collections.OrderedDict[bytes, _Encoded] = collections.OrderedDict()
         self._threads = ThreadPoolExecutor(4, "media")
         self._coming: dict[Media, Future[np.ndarray]] = {}
 
     def key(self, medium: Media) -> int:
-        """The medium's key."""
+        """A number from 1 on, the same for the same medium."""
         return self._keys.setdefault(medium, len(self._keys) + 1)
+
+    def content(self, medium: Media) -> bytes | None:
+        """16 bytes that tell a medium's pixels from others; None before it was asked for."""
+        return self._content.get(medium)
 
     def prefetch(self, media: Iterable[Media]) -> None:
         """Begins to read media that will be asked for, unless their latents are known."""
         for medium in media:
-            if not self._known(medium) and medium not in self._coming:
+            if self.content(medium) not in self._encoded and medium not in self._coming:
                 self._coming[medium] = self._threads.submit(self._read, medium)
 
     def __call__(self, media: Sequence[Media]) -> list[np.ndarray]:
@@ -55,18 +71,28 @@ class LatentStore:
         Raises:
           UserError: a file is missing or damaged.
         """
-        self.prefetch(media)
-        wanted = dict.fromkeys(media)
-        frames = {m: self._coming.pop(m).result() for m in wanted if not self._known(m)}
-        fresh: dict[bytes, np.ndarray] = {}
-        for medium, pixels in frames.items():
-            self._content[medium] = _digest(pixels)
-            fresh.setdefault(self._content[medium], pixels)
-        new = {content: p for content, p in fresh.items() if content not in self._latents}
-        self._latents.update(self._encoded(new))
-        found = [self._latents[self._content[medium]] for medium in media]
-        for medium in wanted:
-            self._latents.move_to_end(self._content[medium])
+        self._encode_unless({}, media)
+        for medium in media:
+            self._encoded.move_to_end(self._content[medium])
+        found = [self._encoded[self._content[medium]].latents_RxD for medium in media]
+        self._forget()
+        return found
+
+    def features(
+        self, media: Sequence[Media], known: Mapping[bytes, np.ndarray]
+    ) -> list[np.ndarray]:
+        """features_C float32 of media, the mean over grid and frames.
+
+        Args:
+          media: of which.
+          known: features by `content`, which need no encoder.
+
+        Raises:
+          UserError: as `__call__`.
+        """
+        self._encode_unless(known, media)
+        contents = [self._content[medium] for medium in media]
+        found = [known[c] if c in known else self._encoded[c].features_C for c in contents]
         self._forget()
         return found
 
@@ -74,35 +100,42 @@ class LatentStore:
         """Ends the threads; what is still being read is dropped."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _known(self, medium: Media) -> bool:
-        return self._content.get(medium) in self._latents
-
-    def _encode(self, images_MxHxWx3: np.ndarray) -> jnp.ndarray:
-        return encode(self._config, self._weights.vision, images_MxHxWx3)
-
-    def _encoded(self, new: dict[bytes, np.ndarray]) -> dict[bytes, np.ndarray]:
-        """Latents by content; media of equal numbers of frames are resampled together."""
+    def _encode_unless(self, known: Mapping[bytes, Any], media: Sequence[Media]) -> None:
+        """Encodes the media whose content is neither `known` nor kept."""
+        new: dict[bytes, np.ndarray] = {}
+        for medium in dict.fromkeys(media):
+            if self.content(medium) in known or self.content(medium) in self._encoded:
+                continue
+            coming = self._coming.pop(medium, None)
+            frames = self._read(medium) if coming is None else coming.result()
+            self._content[medium] = content = _digest(frames)
+            if content not in known and content not in self._encoded:
+                new[content] = frames
         by_frames = collections.defaultdict(list)
         for content, frames in new.items():
-            by_frames[len(frames)].append((content, frames))
-        found: dict[bytes, np.ndarray] = {}
-        for group in by_frames.values():
-            for start in range(0, len(group), CHUNK):
-                contents, media = zip(*group[start : start + CHUNK], strict=True)
-                features = self._features(np.stack(media))
-                extra = ((0, CHUNK - len(media)), *((0, 0),) * (features.ndim - 1))
-                latents = resample(
-                    self._config, self._weights.resampler, np.pad(features, extra)
-                )
-                if latents.shape[1:] != self.shape:
-                    raise UserError("This model has no resampler: it takes images, not videos.")
-                found.update(zip(contents, np.asarray(latents), strict=False))
-        return found
+            by_frames[len(frames)].append(content)
+        for contents in by_frames.values():
+            for start in range(0, len(contents), CHUNK):
+                part = contents[start : start + CHUNK]
+                self._keep(part, np.stack([new[content] for content in part]))
+
+    def _keep(self, contents: Sequence[bytes], media_MxFxHxWx3: np.ndarray) -> None:
+        features_MxFxPxC = self._features(media_MxFxHxWx3)
+        extra = ((0, CHUNK - len(contents)), *((0, 0),) * 3)
+        padded = np.pad(features_MxFxPxC, extra)
+        latents = np.asarray(resample(self._config, self._weights.resampler, padded))
+        if latents.shape[1:] != self.shape:
+            raise UserError("This model has no resampler: it takes images, not videos.")
+        for content, features, rows in zip(contents, features_MxFxPxC, latents, strict=False):
+            self._encoded[content] = _Encoded(rows, features.mean((0, 1), dtype=np.float32))
+
+    def _encode(self, images_MxHxWx3: np.ndarray) -> jax.Array:
+        return encode(self._config, self._weights.vision, images_MxHxWx3)
 
     def _forget(self) -> None:
         each = int(np.prod(self.shape)) * jnp.dtype(self._config.dtype).itemsize
-        while len(self._latents) > max(1, self._kept_bytes // each):
-            self._latents.popitem(last=False)
+        while len(self._encoded) > max(1, self._kept_bytes // each):
+            self._encoded.popitem(last=False)
 
 
 def _digest(frames: np.ndarray) -> bytes:
