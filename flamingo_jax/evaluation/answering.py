@@ -107,9 +107,7 @@ class Answerer:
                 f"{self._text.max_tokens}: take fewer --shots."
             )
 
-    def _run(
-        self, tiles: Sequence[list[Row]], shape: Shape, shared: bool
-    ) -> list[list[Reply]]:
+    def _run(self, tiles: Sequence[list[Row]], shape: Shape, shared: bool) -> list[list[Reply]]:
         """Tiles of one shape; the devices that have none run a copy of the last."""
         each = 1 if shared else self._tile
         filled = [*tiles, *[tiles[-1]] * (self.together - len(tiles))]
@@ -197,9 +195,7 @@ class Answerer:
         """media_GxNxRxD, N = `most`, zeros where a row has fewer."""
         flat = self._latents([medium for row in rows for medium in row])
         latents = iter(flat)
-        media = np.zeros(
-            (len(rows), most, *self._latents.shape), jnp.dtype(self._config.dtype)
-        )
+        media = np.zeros((len(rows), most, *self._latents.shape), jnp.dtype(self._config.dtype))
         for g, row in enumerate(rows):
             for n, _ in enumerate(row):
                 media[g, n] = next(latents)

@@ -62,7 +62,8 @@ def _chosen(
         last = frame
         if not wanted:
             break
-    if wanted and last is not None:
+    # A seek beyond the end arrives at the last key frame, which is not of the part.
+    if wanted and last is not None and (chosen or (last.time or 0.0) + 0.5 > first + start):
         chosen.append(last.to_ndarray(format="rgb24"))
     if not chosen:
         where = f" from second {start:g} to {end:g}" if medium.end is not None else ""

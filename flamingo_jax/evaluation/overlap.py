@@ -104,9 +104,7 @@ def overlap(
     found = near(np.fromiter(hashes.values(), np.uint64, len(hashes)), training)
     trained_on = {medium for medium, hit in zip(hashes, found, strict=True) if hit}
     shared = [query.id for query in queries if trained_on & set(query.media)]
-    return Overlap(
-        benchmark, len(queries), len(shared), tuple(shared[:_LISTED]), len(training)
-    )
+    return Overlap(benchmark, len(queries), len(shared), tuple(shared[:_LISTED]), len(training))
 
 
 def near(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One benchmark at one number of shots from one seed: its prompts in tokens, its lines and score."""
+"""One benchmark at one number of shots from one seed: its prompts in tokens, and its lines."""
 
 import dataclasses
 import functools

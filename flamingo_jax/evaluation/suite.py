@@ -67,6 +67,7 @@ class SuiteConfig:
         if min(self.permutations, self.beams, self.frames, self.tile) < 1:
             raise UserError("permutations, beams, frames and tile must be at least 1.")
 
+
 Begin = Callable[[StagePrompts, Sequence[Example]], None]
 
 
@@ -198,9 +199,7 @@ class Suite:
             for k in shots
         ]
 
-    def _chooser(
-        self, benchmark: Benchmark, pool: list[Example], shots: int, seed: int
-    ) -> Choose:
+    def _chooser(self, benchmark: Benchmark, pool: list[Example], shots: int, seed: int) -> Choose:
         if not pool or (shots == 0 and not benchmark.open_ended):
             return lambda query: ()
         members = protocol.support_pool(benchmark, pool, seed)
@@ -275,5 +274,5 @@ def _lines(
 
 
 def _title(prompts: StagePrompts) -> str:
-    name, shots, seed = prompts.stage
+    _, shots, seed = prompts.stage
     return f"{prompts.benchmark.title}, {shots} shots" + (f", seed {seed}" if seed else "")

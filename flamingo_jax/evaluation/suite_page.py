@@ -55,7 +55,7 @@ def write_page(
 
 
 def curves(title: str, rows: Rows, others: Sequence[Published]) -> Figure:
-    """Score of 100 against shots: one's own with 95% bands, a line a seed, and what is published."""
+    """Score of 100 against shots: one line a seed with 95% bands, and what is published."""
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axis = figure.subplots()
     shots = sorted({row["shots"] for row in rows} | {other.shots for other in others})

@@ -48,7 +48,9 @@ class Chosen(Written):
 
     def score(self, examples: Sequence[Example], answers: Sequence[Answer]) -> Score:
         best = [WORDS[int(np.argmax(answer.log_probs))] for answer in answers]
-        return Score(float(np.median([w == e.answers[0] for w, e in zip(best, examples, strict=True)])))
+        return Score(
+            float(np.median([w == e.answers[0] for w, e in zip(best, examples, strict=True)]))
+        )
 
 
 def write_data(folder: Path, supports: int = 12, queries: int = 10) -> Path:
