@@ -13,6 +13,7 @@ from flamingo_jax.evaluation.metrics.ranking import (
 )
 from flamingo_jax.evaluation.metrics.rows import Row, bootstrap_interval
 from flamingo_jax.evaluation.metrics.vqa import vqa_accuracy
+from flamingo_jax.evaluation.metrics.wups import wups
 
 __all__ = [
     "Row",
@@ -28,4 +29,5 @@ __all__ = [
     "rouge_l",
     "top1",
     "vqa_accuracy",
+    "wups",
 ]

@@ -54,7 +54,8 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 def mean_weighted_average_precision(
     scores: ArrayLike,
-    classes: Sequence[tuple[str, str]],
+    actions: Sequence[tuple[str, ...]],
+    classes: Sequence[int],
     annotations: Sequence[int],
     videos: Sequence[Any],
 ) -> float:
@@ -66,46 +67,44 @@ def mean_weighted_average_precision(
     others). Actions without a positive are left out.
 
     Args:
-      scores: [n, c], of each clip for each of the c distinct `classes`, in the order in which they
-        first occur.
-      classes: [n] verb and noun that each clip was annotated for.
+      scores: [n, c], of each clip for each action.
+      actions: [c] verb and noun.
+      classes: [n] index of the action that each clip was annotated for.
       annotations: [n] 1 positive, 2 verb right, 3 noun right, 4 both there but apart, 0 negative.
       videos: [n] what each clip is cut from.
 
     Raises:
       UserError: the lengths differ, no clip is positive, or scikit-learn is not installed.
     """
-    scored = np.asarray(scores, np.float64)
-    actions = list(dict.fromkeys(map(tuple, classes)))
+    scored, annotated = np.asarray(scores, np.float64), np.asarray(annotations)
     if scored.shape != (len(classes), len(actions)) or not (
         len(classes) == len(annotations) == len(videos)
     ):
         raise UserError(
-            f"mWAP has scores of shape {list(scored.shape)} for {len(classes)} classes "
-            f"({len(actions)} distinct), {len(annotations)} annotations and {len(videos)} videos."
+            f"mWAP has scores of shape {list(scored.shape)} for {len(classes)} clips and "
+            f"{len(actions)} actions, {len(annotations)} annotations and {len(videos)} videos."
         )
-    if not np.isfinite(scored).all():
-        raise UserError("mWAP needs scores that are numbers.")
+    if not np.isfinite(scored).all() or not (annotated == 1).any():
+        raise UserError("mWAP needs scores that are numbers and at least one clip annotated 1.")
     _, video = np.unique([str(name) for name in videos], return_inverse=True)
-    groups = _groups(actions, classes, np.asarray(annotations))
     found = [
-        _weighted_precision(scored[:, c], group, video)
-        for c, group in enumerate(groups)
-        if len(group[0])
+        _weighted_precision(scored[:, c], groups, video)
+        for c, groups in enumerate(_groups(actions, np.asarray(classes), annotated))
+        if len(groups[0])
     ]
-    if not found:
-        raise UserError("mWAP needs at least one clip annotated 1.")
     return float(np.mean(found))
 
 
 def _groups(
-    actions: Sequence[tuple[str, str]], classes: Sequence[tuple[str, str]], annotations: np.ndarray
+    actions: Sequence[tuple[str, ...]], classes: np.ndarray, annotations: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Indices of positives, negatives and hard negatives of each action."""
-    verbs, nouns = (np.array(names) for names in zip(*classes, strict=True))
+    verbs, nouns = (
+        np.unique(names, return_inverse=True)[1] for names in zip(*actions, strict=True)
+    )
     positive = annotations == 1
-    for verb, noun in actions:
-        shared = (verbs == verb).astype(int) + (nouns == noun)
+    for verb, noun in zip(verbs, nouns, strict=True):
+        shared = (verbs[classes] == verb).astype(int) + (nouns[classes] == noun)
         own, near, far = shared == 2, shared == 1, shared == 0
         yield (
             np.flatnonzero(own & positive),
