@@ -1,8 +1,9 @@
 """How fast the model trains and generates, as one line of JSON.
 
     python -m flamingo_jax.benchmark [--config=configs/benchmark_common.py] [--what=train,generate]
+    python -m flamingo_jax.benchmark --what=evaluation
 
-Weights and inputs are random. A training run's recipe is a config too: its model is timed.
+The second times few-shot evaluation against prompts that are encoded anew for each query. Weights and inputs are random. A training run's recipe is a config too: its model is timed.
 """
 
 import json
@@ -15,7 +16,9 @@ from flamingo_jax import cli
 _CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/benchmark_common.py", "Model and work, a file in configs/."
 )
-_WHAT = flags.DEFINE_list("what", ["train", "generate"], "Work to time: train, generate or both.")
+_WHAT = flags.DEFINE_list(
+    "what", ["train", "generate"], "Work to time: train, generate, evaluation."
+)
 
 
 def main() -> None:

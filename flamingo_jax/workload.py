@@ -38,7 +38,8 @@ from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from flamingo_jax.training.state import TrainState
 from flamingo_jax.training.step import make_step
 
-WHAT = ("train", "generate")
+WHAT = ("train", "generate", "evaluation")
+"""Work that can be timed; the last takes minutes and is done only where it is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ def read(values: Mapping[str, Any]) -> BenchmarkConfig:
     return BenchmarkConfig(**{name: value for name, value in vars(run).items() if name in fields})
 
 
-def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, Any]:
+def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT[:2]) -> dict[str, Any]:
     """Times what is asked for; see the fields' names for units.
 
     Compile time is what the first calls took beyond a median one, with no program kept on disk.
@@ -112,7 +113,7 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, 
     """
     for name in what:
         if name not in WHAT:
-            raise UserError(f"--what takes {' and '.join(WHAT)}, not {name!r}.")
+            raise UserError(f"--what takes {', '.join(WHAT)}, not {name!r}.")
     jax.config.update("jax_enable_compilation_cache", False)
     found: dict[str, Any] = {"peer": "flamingo_jax"}
     compile_s = 0.0
@@ -127,6 +128,10 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, 
             rate = batch * config.work.new_tokens / seconds
             found["generate_tokens_per_s"][str(batch)] = round(rate, 2)
             compile_s += first_s - seconds
+    if "evaluation" in what:
+        from flamingo_jax.workload_suite import measure_evaluation
+
+        found["evaluation_queries_per_s"] = measure_evaluation(config)
     return {
         **found,
         "compile_s": round(max(compile_s, 0.0), 1),
@@ -138,7 +143,7 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, 
 
 def count(config: BenchmarkConfig) -> dict[str, int]:
     """Numbers of parameters: `params_total` and `params_trainable`."""
-    shapes = jax.eval_shape(lambda: _variables(config))
+    shapes = jax.eval_shape(lambda: random_variables(config))
 
     def size(tree: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -185,7 +190,7 @@ def training_step(config: BenchmarkConfig) -> Callable[[], Any]:
     """A call that encodes the images, takes one optimizer step, and waits for it."""
     model, work = FlamingoModel(config.model), config.work
     layout = make_layout(MeshConfig(), parameter_axes)
-    variables = layout.place(jax.jit(lambda: _variables(config))())
+    variables = layout.place(jax.jit(lambda: random_variables(config))())
     frozen = variables["frozen"]
     optimizer = make_optimizer(config.optimizer, 10_000)
     step = make_step(model, optimizer, {"all": 1.0}, layout)
@@ -214,7 +219,7 @@ def training_step(config: BenchmarkConfig) -> Callable[[], Any]:
 def generation(config: BenchmarkConfig, batch: int) -> Callable[[], list[list[int]]]:
     """A call that encodes the images and continues `batch` prompts greedily, to the last token."""
     work = config.work
-    variables = jax.jit(lambda: _variables(config))()
+    variables = jax.jit(lambda: random_variables(config))()
     weights = unstack(config.model, variables["params"], variables["frozen"])
     tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, batch, work.prompt)
     length_B = np.full((batch,), work.prompt, np.int32)
@@ -241,7 +246,7 @@ def _timed(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
     return statistics.median(seconds[1:]), seconds[0]
 
 
-def _variables(config: BenchmarkConfig) -> Any:
+def random_variables(config: BenchmarkConfig) -> Any:
     """Random collections `params` and `frozen`."""
     tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, 1, config.work.prompt)
     images = images_MxHxWx3.reshape(1, config.work.images, 1, *images_MxHxWx3.shape[1:])
