@@ -3,7 +3,8 @@
     python -m flamingo_jax.benchmark [--config=configs/benchmark_common.py] [--what=train,generate]
     python -m flamingo_jax.benchmark --what=evaluation
 
-The second times few-shot evaluation against prompts that are encoded anew for each query. Weights and inputs are random. A training run's recipe is a config too: its model is timed.
+The second times few-shot evaluation against prompts that are encoded anew for each query. Weights
+and inputs are random. A training run's recipe is a config too: its model is timed.
 """
 
 import json
