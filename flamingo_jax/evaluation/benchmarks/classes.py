@@ -1,7 +1,8 @@
 """Classification: HatefulMemes, RareAct, ImageNet and Kinetics700."""
 
+import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from flamingo_jax.evaluation.benchmarks.published import (
     MediaFolder,
     Published,
     read_csv,
-    read_jsonl,
+    read_lines,
 )
 from flamingo_jax.evaluation.metrics import mean_weighted_average_precision, roc_auc
 
@@ -41,7 +42,7 @@ class HatefulMemes(Published):
     def examples(self, data_dir: Path, split: str) -> Iterator[Example]:
         folder = data_dir / "hateful_memes"
         images = MediaFolder(self, folder / "img")
-        for row in read_jsonl(folder / f"{split}.jsonl"):
+        for row in map(json.loads, read_lines(folder / f"{split}.jsonl")):
             yield Example(
                 str(row["id"]),
                 images.find(Path(row["img"]).stem),
@@ -135,7 +136,7 @@ class ImageNet(Classification):
 
     def examples(self, data_dir: Path, split: str) -> Iterator[Example]:
         folder = data_dir / "imagenet"
-        names = _class_names((folder / "LOC_synset_mapping.txt").read_text(encoding="utf-8"))
+        names = _class_names(read_lines(folder / "LOC_synset_mapping.txt"))
         images = MediaFolder(self, folder / split)
         candidates = tuple(names.values())
         if split == "train":
@@ -147,11 +148,11 @@ class ImageNet(Classification):
             yield Example(stem, images.find(stem), answers=(names[label],), candidates=candidates)
 
 
-def _class_names(text: str) -> dict[str, str]:
+def _class_names(lines: Iterable[str]) -> dict[str, str]:
     """Names by WordNet number, of lines such as `n01440764 tench, Tinca tinca`."""
     given = {
         number: tuple(name.strip() for name in names.split(","))
-        for number, names in (line.split(" ", 1) for line in text.splitlines() if line.strip())
+        for number, names in (line.strip().split(" ", 1) for line in lines)
     }
     used = Counter(names[0] for names in given.values())
     return {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flamingo_jax.evaluation.benchmark import Example, File
 from flamingo_jax.evaluation.benchmarks.kinds import Captioning
-from flamingo_jax.evaluation.benchmarks.published import MediaFolder, grouped, read_json
+from flamingo_jax.evaluation.benchmarks.published import MediaFolder, grouped, read_json, read_lines
 
 _KARPATHY = "caption_datasets.zip of https://cs.stanford.edu/people/karpathy/deepimagesent"
 _COCO = "https://cocodataset.org/#download"
@@ -61,8 +61,7 @@ class Flickr30k(Captioning):
 
     def examples(self, data_dir: Path, split: str) -> Iterator[Example]:
         folder = data_dir / "flickr30k"
-        lines = (folder / "results_20130124.token").read_text(encoding="utf-8").splitlines()
-        captions = grouped(_caption(line) for line in lines if line.strip())
+        captions = grouped(map(_caption, read_lines(folder / "results_20130124.token")))
         images = MediaFolder(self, folder / "flickr30k-images")
         for image in read_json(folder / "dataset_flickr30k.json")["images"]:
             if image["split"] == split:

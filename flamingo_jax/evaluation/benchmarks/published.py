@@ -3,6 +3,7 @@
 import abc
 import collections
 import csv
+import io
 import json
 import logging
 import os
@@ -146,21 +147,19 @@ def read_json(path: Path) -> Any:
     return _read(path, json.loads)
 
 
-def read_jsonl(path: Path) -> list[Any]:
-    """A file of one JSON value a line. Errors as for `read_json`."""
-    return _read(
-        path, lambda text: [json.loads(line) for line in text.splitlines() if line.strip()]
-    )
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank. Errors as for `read_json`."""
+    return _read(path, lambda text: [line for line in text.split("\n") if line.strip()])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, by column. Errors as for `read_json`."""
-    return _read(path, lambda text: list(csv.DictReader(text.splitlines(), strict=True)))
+    return _read(path, lambda text: list(csv.DictReader(io.StringIO(text), strict=True)))
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read ({error}): get it again.") from error
 

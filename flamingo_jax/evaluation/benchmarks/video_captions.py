@@ -8,6 +8,11 @@ from flamingo_jax.evaluation.benchmarks.kinds import Captioning
 from flamingo_jax.evaluation.benchmarks.published import MediaFolder, read_json
 
 _VATEX = "https://eric-xw.github.io/vatex-website/download.html"
+_VATEX_FILES = {
+    "train": "vatex_training_v1.0.json",
+    "val": "vatex_validation_v1.0.json",
+    "test": "vatex_public_test_english_v1.1.json",
+}
 _YOUCOOK = "http://youcook2.eecs.umich.edu/download"
 
 
@@ -18,19 +23,14 @@ class Vatex(Captioning):
     query, paper_query = "test", "test"
     splits = ("train", "val", "test")
     withdrawn = True
-    _FILES = {
-        "train": "vatex_training_v1.0.json",
-        "val": "vatex_validation_v1.0.json",
-        "test": "vatex_public_test_english_v1.1.json",
-    }
     files = (
-        *(File(f"vatex/{name}", _VATEX, (split,)) for split, name in _FILES.items()),
+        *(File(f"vatex/{name}", _VATEX, (split,)) for split, name in _VATEX_FILES.items()),
         File("vatex/videos/", "parts of YouTube videos, named videoID.mp4 as in the annotations"),
     )
 
     def examples(self, data_dir: Path, split: str) -> Iterator[Example]:
         videos = MediaFolder(self, data_dir / "vatex" / "videos")
-        for row in read_json(data_dir / "vatex" / self._FILES[split]):
+        for row in read_json(data_dir / "vatex" / _VATEX_FILES[split]):
             name = row["videoID"]
             yield Example(name, videos.find(name), answers=tuple(row["enCap"]))
 

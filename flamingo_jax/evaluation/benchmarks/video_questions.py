@@ -11,7 +11,12 @@ from flamingo_jax.evaluation.benchmarks.kinds import (
     QuestionAnswering,
     mean_score,
 )
-from flamingo_jax.evaluation.benchmarks.published import MediaFolder, read_csv, read_json
+from flamingo_jax.evaluation.benchmarks.published import (
+    MediaFolder,
+    read_csv,
+    read_json,
+    read_lines,
+)
 from flamingo_jax.evaluation.metrics import wups
 
 _XU = "https://github.com/xudejing/video-question-answering"
@@ -40,8 +45,8 @@ class MsvdQa(ExactAnswers):
 
     def examples(self, data_dir: Path, split: str) -> Iterator[Example]:
         folder = data_dir / "msvd_qa"
-        lines = (folder / "youtube_mapping.txt").read_text(encoding="utf-8").splitlines()
-        names = {number: name for name, number in (line.split() for line in lines if line.strip())}
+        pairs = (line.split() for line in read_lines(folder / "youtube_mapping.txt"))
+        names = {number: name for name, number in pairs}
         videos = MediaFolder(self, folder / "YouTubeClips")
         for row in read_json(folder / f"{split}_qa.json"):
             yield _answered(row, videos, names[f"vid{row['video_id']}"])

@@ -13,7 +13,7 @@ from flamingo_jax.evaluation.metrics.ranking import (
 )
 from flamingo_jax.evaluation.metrics.rows import Row, bootstrap_interval
 from flamingo_jax.evaluation.metrics.vqa import vqa_accuracy
-from flamingo_jax.evaluation.metrics.wups import wups
+from flamingo_jax.evaluation.metrics.word_similarity import wups
 
 __all__ = [
     "Row",

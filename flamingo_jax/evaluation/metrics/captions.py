@@ -63,8 +63,8 @@ def meteor(references: References, candidates: Candidates) -> float:
     """
     if shutil.which("java") is None:
         raise UserError(
-            "METEOR is a Java program and no java was found on the PATH: install a Java runtime, or "
-            "use cider, bleu and rouge_l, which need none."
+            "METEOR is a Java program and no java was found on the PATH: install a Java runtime, "
+            "or use cider, bleu and rouge_l, which need none."
         )
     scorer = _official("meteor.meteor", "Meteor")()
     try:
