@@ -58,10 +58,10 @@ _QUERIES = flags.DEFINE_integer("queries", None, "Queries of an episode on drawi
 def main() -> None:
     """Evaluates and prints the table."""
     if _LIST.value:
-        from flamingo_jax.evaluation.benchmarks import BENCHMARKS
+        from flamingo_jax.evaluation.benchmarks import BENCHMARKS, OTHERS
         from flamingo_jax.evaluation.listing import listing
 
-        print(listing(list(BENCHMARKS.values())))
+        print(listing([*BENCHMARKS.values(), *OTHERS.values()]))
     elif _BENCHMARK.value:
         _benchmarks()
     else:
@@ -71,13 +71,12 @@ def main() -> None:
 def _benchmarks() -> None:
     from flamingo_jax import config
     from flamingo_jax.evaluation import overlap, suite_run
-    from flamingo_jax.evaluation.benchmarks import BENCHMARKS
     from flamingo_jax.evaluation.suite import SuiteConfig
     from flamingo_jax.evaluation.suite_page import summary
     from flamingo_jax.runs import load
 
     model, data_dir, output = (Path(_given(flag)) for flag in (_MODEL, _DATA_DIR, _OUTPUT))
-    chosen = suite_run.choose(BENCHMARKS, _BENCHMARK.value)
+    chosen = suite_run.choose(_BENCHMARK.value)
     asked = {"benchmarks": tuple(benchmark.name for benchmark in chosen)}
     asked |= _set(shots=_numbers(_SHOTS), seeds=_numbers(_SEED), split=_SPLIT.value)
     asked |= _set(limit=_LIMIT.value, supports=_SUPPORTS.value, images=_IMAGES.value)

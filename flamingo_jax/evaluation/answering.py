@@ -10,7 +10,8 @@ Axes: as in `branches`.
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,8 +37,45 @@ from flamingo_jax.evaluation.packing import (
 )
 from flamingo_jax.inference.cache import round_up
 from flamingo_jax.inference.handle import Flamingo
+from flamingo_jax.models.flamingo import FlamingoConfig
 
 _TRUNKS = 8  # kept: more than the orders of supports that an answer is weighed in
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """The programs of `branches` for one model, each device running its own rows of the axis G.
+
+    Devices run what a single one would, each by itself, so that their number changes no bit.
+    """
+
+    grow: Callable[..., Trunk]
+    score: Callable[..., jax.Array]
+    search: Callable[..., jax.Array]
+
+
+@functools.cache
+def programs(
+    config: FlamingoConfig, mesh: Mesh, beams: int, new_tokens: int, stop: Tokens
+) -> Programs:
+    """The same object for the same arguments: what it has compiled serves all stages."""
+    search = functools.partial(
+        search_branches,
+        limit=np.int32(new_tokens),
+        room=round_up(new_tokens),
+        width=beams,
+        stop=stop,
+    )
+
+    def mapped(function: Callable[..., Any], inputs: int) -> Callable[..., Any]:
+        rows = PartitionSpec("data")
+        specs = (PartitionSpec(), *[rows] * inputs)
+        own = functools.partial(function, config)
+        return jax.jit(
+            jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
+        )
+
+    return Programs(mapped(grow, 4), mapped(score_branches, 4), mapped(search, 3))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +101,15 @@ class Answerer:
         self._config, self._text = handle.config, handle.text
         self._packing = Text(handle.text.image_id, handle.text.eoc_id, handle.config.xattn.sees)
         self._latents, self._tile = latents, tile
-        self._beams, self._new_tokens = beams, new_tokens
+        self._new_tokens = new_tokens
         devices = np.array(jax.local_devices())
-        mesh = Mesh(devices, ("data",))
         self.together = len(devices)
         """Tiles that run at once, one on each device."""
+        mesh = Mesh(devices, ("data",))
         self._split = NamedSharding(mesh, PartitionSpec("data"))
-        whole = NamedSharding(mesh, PartitionSpec())
-        alone = len(devices) == 1
-        self._weights = handle.weights if alone else jax.device_put(handle.weights, whole)
+        self._weights = jax.device_put(handle.weights, NamedSharding(mesh, PartitionSpec()))
+        stop = (handle.text.eoc_id, handle.text.pad_id)
+        self._programs = programs(handle.config, mesh, beams, new_tokens, stop)
         self._trunks: collections.OrderedDict[Any, Trunk] = collections.OrderedDict()
 
     def __call__(self, tiles: Sequence[Sequence[Ask]], shared: bool) -> list[list[Reply]]:
@@ -134,8 +172,8 @@ class Answerer:
         self, rows: Sequence[Row], shape: Shape, trunk: Trunk, branches: Branches, asked: Any
     ) -> list[list[Reply]]:
         at, targets = zip(*(target_arrays(row, shape) for row in rows), strict=True)
-        found = score_branches(
-            self._config, self._weights, trunk, branches, self._put(at), self._put(targets)
+        found = self._programs.score(
+            self._weights, trunk, branches, self._put(at), self._put(targets)
         )
         log_probs_GxE = np.asarray(found, np.float64)
         return [
@@ -149,17 +187,7 @@ class Answerer:
     def _written(
         self, rows: Sequence[Row], shape: Shape, trunk: Trunk, branches: Branches, asked: Any
     ) -> list[list[Reply]]:
-        found = search_branches(
-            self._config,
-            self._weights,
-            trunk,
-            branches,
-            asked,
-            np.int32(self._new_tokens),
-            round_up(self._new_tokens),
-            self._beams,
-            (self._text.eoc_id, self._text.pad_id),
-        )
+        found = self._programs.search(self._weights, trunk, branches, asked)
         tokens_GxQxM = np.asarray(found)[..., : self._new_tokens].tolist()
         return [
             [Reply(tokens=self._until_end(ids)) for ids in written[: len(row.tips)]]
@@ -177,8 +205,7 @@ class Answerer:
             self._trunks.move_to_end(name)
             return self._trunks[name]
         parts = [trunk_arrays(row, shape, self._text.image_id) for row in rows]
-        trunk = grow(
-            self._config,
+        trunk = self._programs.grow(
             self._weights,
             self._put([part["tokens"] for part in parts]),
             self._put([part["length"] for part in parts]),
@@ -203,5 +230,4 @@ class Answerer:
 
     def _put(self, rows: Sequence[np.ndarray] | np.ndarray) -> Any:
         """An array with one row for each trunk, divided among the devices."""
-        array = np.stack(rows)
-        return array if self.together == 1 else jax.device_put(array, self._split)
+        return jax.device_put(np.stack(rows), self._split)

@@ -124,6 +124,7 @@ def search_branches(
     trunk: Trunk,
     branches: Branches,
     asked_GxQ: HostOrDevice,
+    *,
     limit: HostOrDevice,
     room: int,
     width: int,

@@ -108,7 +108,7 @@ def overlap(
 
 
 def near(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether each of `hashes` differs from one of `others` in `DISTANCE` bits at most, bool [n]."""
+    """Whether each of `hashes` differs from one of `others` in few bits, bool [n]."""
     known = np.unique(others)
     found = np.isin(hashes, known)
     step = max(1, _ROWS // max(1, len(known)))

@@ -1,5 +1,6 @@
 """Answers by trunks and branches against one prompt at a time, and their programs."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 
 from flamingo_jax.errors import UserError
-from flamingo_jax.evaluation import branches
 from flamingo_jax.evaluation.answering import Answerer
 from flamingo_jax.evaluation.benchmark import Media
 from flamingo_jax.evaluation.latents import LatentStore
@@ -82,8 +82,6 @@ def test_candidates_weigh_as_much_as_one_prompt_at_a_time(handle: Flamingo, shar
 
 
 def test_a_model_that_sees_all_media_sees_them_here_too() -> None:
-    import dataclasses
-
     tiny = tiny_handle()
     xattn = dataclasses.replace(tiny.config.xattn, sees="all")
     handle = dataclasses.replace(tiny, config=dataclasses.replace(tiny.config, xattn=xattn))
@@ -100,35 +98,33 @@ def test_other_tiles_compile_nothing_and_give_the_same_bits(handle: Flamingo) ->
     answerer = Answerer(handle, latents, 4, BEAMS, NEW)
     all_asks = asks(handle, True)
     (first,) = answerer([all_asks], True)
-    sizes = [f._cache_size() for f in (branches.grow, branches.score_branches)]
+    compiled = [answerer._programs.grow, answerer._programs.score]
+    sizes = [program._cache_size() for program in compiled]
     for order in itertools.islice(itertools.permutations(all_asks), 1, 5):
         answerer([list(order)], True)
     (again,) = Answerer(handle, store(handle), 4, BEAMS, NEW)([all_asks], True)
     assert again == first
-    assert [f._cache_size() for f in (branches.grow, branches.score_branches)] == sizes
+    assert [program._cache_size() for program in compiled] == sizes
 
 
-def test_a_trunk_is_run_once_for_many_tiles(
-    handle: Flamingo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    count = 0
-    grow = branches.grow
+def test_a_trunk_is_run_once_for_many_tiles(handle: Flamingo) -> None:
+    answerer = Answerer(handle, store(handle), 4, BEAMS, NEW)
+    runs, grow = [], answerer._programs.grow
 
     def counted(*arguments):
-        nonlocal count
-        count += 1
+        runs.append(arguments)
         return grow(*arguments)
 
-    monkeypatch.setattr("flamingo_jax.evaluation.answering.grow", counted)
-    answerer = Answerer(handle, store(handle), 4, BEAMS, NEW)
+    answerer._programs = dataclasses.replace(answerer._programs, grow=counted)
     for _ in range(3):
         answerer([asks(handle, True)], True)
-    assert count == 1
+    assert len(runs) == 1
+    for _ in range(3):
+        answerer([asks(handle, True)], False)
+    assert len(runs) == 4
 
 
 def test_a_prompt_that_is_too_long_is_told(handle: Flamingo) -> None:
-    import dataclasses
-
     short = dataclasses.replace(handle, text=dataclasses.replace(handle.text, max_tokens=12))
     answerer = Answerer(short, store(short), 4, BEAMS, NEW)
     with pytest.raises(UserError, match="but the model takes 12: take fewer --shots"):

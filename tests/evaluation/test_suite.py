@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from flamingo_jax.evaluation.suite import Suite, SuiteConfig, limited
 from flamingo_jax.inference.handle import Flamingo
 from tests.evaluation.tiny import tiny_handle
 from tests.evaluation.toy import Chosen, Written, write_data
+from tests.tiny_run import ROOT, environment
 
 CONFIG = SuiteConfig(("written", "chosen"), shots=(0, 2), tile=4)
 QUERIES = 10
@@ -69,6 +72,27 @@ def test_predictions_are_the_same_whatever_is_read_together(
     handle: Flamingo, data: Path, undisturbed: Path, tmp_path: Path, ahead: int
 ) -> None:
     made(handle, data, tmp_path, ahead=ahead)
+    assert text(tmp_path) == text(undisturbed)
+
+
+@pytest.mark.slow
+def test_predictions_are_the_same_on_two_devices(
+    data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    script = f"""
+from pathlib import Path
+import jax
+from tests.evaluation.test_suite import made, tiny_handle
+assert jax.local_device_count() == 2
+made(tiny_handle(), Path({str(data)!r}), Path({str(tmp_path)!r}), ahead=16)
+"""
+    two = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as tests.conftest has it
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, check=True, cwd=ROOT, env={**environment(), **two})
     assert text(tmp_path) == text(undisturbed)
 
 

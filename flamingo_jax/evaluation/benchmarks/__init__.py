@@ -7,6 +7,7 @@ from flamingo_jax.evaluation.benchmarks.classes import (
     RareAct,
 )
 from flamingo_jax.evaluation.benchmarks.dialogues import VisDial
+from flamingo_jax.evaluation.benchmarks.digits import Digits
 from flamingo_jax.evaluation.benchmarks.image_questions import Okvqa, Textvqa, Vizwiz, Vqav2
 from flamingo_jax.evaluation.benchmarks.images import Coco, Flickr30k
 from flamingo_jax.evaluation.benchmarks.published import Published
@@ -45,3 +46,6 @@ BENCHMARKS: dict[str, Published] = {
     )
 }
 """In the order of Flamingo's table."""
+
+OTHERS: dict[str, Published] = {"digits": Digits()}
+"""Not of the paper; `all` leaves them out."""
