@@ -1,5 +1,6 @@
 """What all entry points share: one line instead of a traceback for a user's mistake."""
 
+import functools
 import logging
 import os
 import signal
@@ -22,7 +23,11 @@ from absl import logging as absl_logging
 from flamingo_jax.errors import Interrupted, UserError, no_room
 
 
-def run(main: Callable[..., None], commands: Sequence[str] = ()) -> None:
+def run(
+    main: Callable[..., None],
+    commands: Sequence[str] = (),
+    recipe: Callable[[], type] | None = None,
+) -> None:
     """Parses absl flags and calls `main`; turns expected failures into one line on stderr.
 
     Exits with status 1 after a UserError and 130 after SIGINT or SIGTERM.
@@ -30,6 +35,7 @@ def run(main: Callable[..., None], commands: Sequence[str] = ()) -> None:
     Args:
       main: called with the command, if there are any.
       commands: words of which one must come first.
+      recipe: gives the dataclass whose fields `--config` has; None for a run's.
     """
 
     def guarded(arguments: Sequence[str]) -> None:
@@ -62,17 +68,17 @@ def run(main: Callable[..., None], commands: Sequence[str] = ()) -> None:
             _leave("Stopped: the same command goes on from the last finished stage.", 130)
 
     sys.unraisablehook = _unraisable
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=functools.partial(_parse, recipe))
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
+def _parse(recipe: Callable[[], type] | None, arguments: Sequence[str]) -> list[str]:
     """Parses absl flags; a mistake in one is told in one line."""
     try:
         rest = flags.FLAGS(arguments)
     except flags.Error as error:
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
-        _leave(_config_mistake(arguments, error), 1)
+        _leave(_config_mistake(recipe, arguments, error), 1)
     if "config" in flags.FLAGS:
         from ml_collections import config_flags
 
@@ -101,8 +107,12 @@ def _no_config_file(path: str) -> str:
     return f"There is no config file {path}."
 
 
-def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
+def _config_mistake(
+    recipe: Callable[[], type] | None, arguments: Sequence[str], error: Exception
+) -> str:
     from flamingo_jax import config
+
+    kind = recipe() if recipe else config.RunConfig
 
     options = [argument.lstrip("-").split("=") for argument in arguments[1:]]
     for name, *value in options:
@@ -111,7 +121,7 @@ def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
     for name, *_ in options:
         if name.startswith("config."):
             try:
-                config.check_field(name.removeprefix("config."))
+                config.check_field(name.removeprefix("config."), kind)
             except UserError as mistake:
                 return str(mistake)
     reason = (str(error).splitlines() or [""])[0]

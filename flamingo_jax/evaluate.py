@@ -136,5 +136,11 @@ def _numbers(flag: flags.FlagHolder) -> tuple[int, ...] | None:
         raise UserError(f"--{flag.name} takes numbers, such as 0,4,8: {error}.") from error
 
 
+def _fields() -> type:
+    from flamingo_jax.evaluation.suite import SuiteConfig
+
+    return SuiteConfig
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, recipe=_fields)

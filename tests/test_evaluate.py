@@ -30,6 +30,10 @@ def command(module: str, folder: Path, *options: str) -> subprocess.CompletedPro
         ("--queries=0", "evaluation.episodes and evaluation.queries must be at least 1."),
         ("--seed=1,2", "--seed is one number for drawings"),
         ("--split=val", "--split is validation or test for drawings, not 'val'."),
+        (
+            "--config=configs/evaluation.py --config.beems=2",
+            "Unknown config field beems: did you mean beams?",
+        ),
         ("--benchmark=coco", "--data_dir is missing: give it a path."),
         ("--benchmark=koko --data_dir=x --output=x", "There is no benchmark 'koko': there are "),
         ("--benchmark=coco --data_dir=x --output=x --shots=4,4", "shots must name at least one"),
