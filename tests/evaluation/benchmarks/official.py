@@ -1,6 +1,7 @@
 """Small data sets in each benchmark's official format, with real images and videos."""
 
 import csv
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,10 +21,15 @@ def write_image(path: Path, seed: int = 0) -> None:
     Image.fromarray(pixels).save(path, "PNG" if path.suffix == ".png" else "JPEG")
 
 
+@functools.cache
+def video(seed: int, frames: int) -> bytes:
+    first = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    return encode_mp4(np.stack([np.roll(first, n, 0) for n in range(frames)]))
+
+
 def write_video(path: Path, seed: int = 0, frames: int = 10) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    first = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
-    path.write_bytes(encode_mp4(np.stack([np.roll(first, n, 0) for n in range(frames)])))
+    path.write_bytes(video(seed, frames))
 
 
 def write_json(path: Path, value: Any) -> None:
