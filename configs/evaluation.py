@@ -5,6 +5,7 @@ python -m flamingo_jax.evaluate --config=configs/evaluation.py --benchmark=coco 
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -13,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.benchmarks = ("all",)
     config.shots = (0, 4, 8, 16, 32)
     config.seeds = (0,)
-    config.split = ml_collections.config_dict.placeholder(str)
+    config.split = config_dict.placeholder(str)
     config.limit = 0
     config.supports = "random"
     config.images = "true"

@@ -76,7 +76,7 @@ def _benchmarks() -> None:
     from flamingo_jax.runs import load
 
     model, data_dir, output = (Path(_given(flag)) for flag in (_MODEL, _DATA_DIR, _OUTPUT))
-    chosen = suite_run.choose(_BENCHMARK.value)
+    chosen = suite_run.choose(_BENCHMARK.value or ())
     asked = {"benchmarks": tuple(benchmark.name for benchmark in chosen)}
     asked |= _set(shots=_numbers(_SHOTS), seeds=_numbers(_SEED), split=_SPLIT.value)
     asked |= _set(limit=_LIMIT.value, supports=_SUPPORTS.value, images=_IMAGES.value)
@@ -104,11 +104,11 @@ def _drawings() -> None:
     folder, split = Path(_given(_MODEL)), _SPLIT.value or "test"
     if split not in ("validation", "test"):
         raise UserError(f"--split is validation or test for drawings, not {split!r}.")
-    seeds = _numbers(_SEED) or (None,)
+    seeds = _numbers(_SEED) or ()
     if len(seeds) > 1:
         raise UserError("--seed is one number for drawings; give several with --benchmark.")
     changes = _set(shots=_numbers(_SHOTS), families=_FAMILIES.value and tuple(_FAMILIES.value))
-    changes |= _set(episodes=_EPISODES.value, queries=_QUERIES.value, seed=seeds[0])
+    changes |= _set(episodes=_EPISODES.value, queries=_QUERIES.value, seed=next(iter(seeds), None))
     handle = load(folder)
     drawings = load_drawings(folder / "data")
     asked = dataclasses.replace(config.load(folder / "config.json").evaluation, **changes)

@@ -226,8 +226,8 @@ class Answerer:
         for g, row in enumerate(rows):
             for n, _ in enumerate(row):
                 media[g, n] = next(latents)
-        return self._put(media)
+        return jax.device_put(media, self._split)
 
-    def _put(self, rows: Sequence[np.ndarray] | np.ndarray) -> Any:
+    def _put(self, rows: Sequence[np.ndarray]) -> Any:
         """An array with one row for each trunk, divided among the devices."""
         return jax.device_put(np.stack(rows), self._split)

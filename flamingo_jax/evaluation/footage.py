@@ -7,6 +7,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from flamingo_jax.data.tokenizer import Fit
 from flamingo_jax.errors import UserError
@@ -40,9 +42,7 @@ def read_frames(medium: Media, size: int, fit: Fit, frames: int) -> np.ndarray:
     return read_media(chosen, size, fit)
 
 
-def _chosen(
-    container: "av.container.InputContainer", medium: Media, frames: int
-) -> list[np.ndarray]:
+def _chosen(container: InputContainer, medium: Media, frames: int) -> list[np.ndarray]:
     """Each frame nearest, from before, to the middle of one of `frames` equal spans."""
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
@@ -71,9 +71,7 @@ def _chosen(
     return chosen
 
 
-def _seconds(
-    container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", path: Path
-) -> float:
+def _seconds(container: InputContainer, stream: VideoStream, path: Path) -> float:
     """How long a clip is."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)

@@ -137,7 +137,7 @@ def trunk_arrays(row: Row, shape: Shape, image_id: int) -> dict[str, np.ndarray]
     index = np.cumsum(tokens == image_id, dtype=np.int32)
     return {
         "tokens": tokens,
-        "length": np.int32(len(row.trunk)),
+        "length": np.array(len(row.trunk), np.int32),
         "media_index": np.minimum(index, len(row.trunk_media)),
     }
 

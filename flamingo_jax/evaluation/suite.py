@@ -6,7 +6,7 @@ run together (see `answering`).
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -260,7 +260,7 @@ def limited(examples: list[Example], limit: int) -> list[Example]:
 
 def _lines(
     prompts: StagePrompts, tiles: Sequence[Sequence[Question]], answerer: Answerer, shared: bool
-) -> list[Mapping[str, Any]]:
+) -> list[dict[str, Any]]:
     """Lines of `predictions.jsonl` of some tiles."""
     replies = [
         answerer([[question.asks[order] for question in tile] for tile in tiles], shared)

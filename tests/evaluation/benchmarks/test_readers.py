@@ -243,7 +243,9 @@ def test_damaged_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"STAR_val.json cannot be read"):
         BENCHMARKS["star"].read(tmp_path, "val")
     path.write_text('[{"question": "what?"}]')
-    with pytest.raises(UserError, match=r"star \(val\) .* not in their official format .*question_id"):
+    with pytest.raises(
+        UserError, match=r"star \(val\) .* not in their official format .*question_id"
+    ):
         BENCHMARKS["star"].read(tmp_path, "val")
     path.write_bytes(b"\xff\xfe[]")
     with pytest.raises(UserError, match=r"STAR_val.json cannot be read"):
