@@ -79,11 +79,12 @@ def _parse(recipe: Callable[[], type] | None, arguments: Sequence[str]) -> list[
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(recipe, arguments, error), 1)
-    if "config" in flags.FLAGS:
+    recipe_flag = flags.FLAGS["config"] if "config" in flags.FLAGS else None
+    if recipe_flag is not None and (recipe_flag.present or recipe_flag.default is not None):
         from ml_collections import config_flags
 
         # ml_collections says so only when a field is asked for.
-        path = _file(config_flags.get_config_filename(flags.FLAGS["config"]))
+        path = _file(config_flags.get_config_filename(recipe_flag))
         if not Path(path).is_file():
             _leave(_no_config_file(path), 1)
     return rest

@@ -42,6 +42,10 @@ from flamingo_jax.models.flamingo import FlamingoConfig
 _TRUNKS = 8  # kept: more than the orders of supports that an answer is weighed in
 
 
+class PromptTooLong(UserError):
+    """A prompt has more tokens than the model takes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Programs:
     """The programs of `branches` for one model, each device running its own rows of the axis G.
@@ -120,7 +124,8 @@ class Answerer:
           shared: the prompts of a tile have the same trunk; else each has its own.
 
         Raises:
-          UserError: a prompt is too long, or a medium cannot be read.
+          PromptTooLong: a prompt is.
+          UserError: a medium cannot be read.
         """
         packed = [self._rows(tile, shared) for tile in tiles]
         shapes = [shape_of(rows, self._tile if shared else 1) for rows in packed]
@@ -140,7 +145,7 @@ class Answerer:
     def _check(self, ask: Ask) -> None:
         length = len(ask.tokens) + max(map(len, ask.candidates), default=self._new_tokens)
         if length > self._text.max_tokens:
-            raise UserError(
+            raise PromptTooLong(
                 f"A prompt and its answer have {length} tokens, but the model takes "
                 f"{self._text.max_tokens}: take fewer --shots."
             )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from flamingo_jax.errors import Interrupted, UserError
 from flamingo_jax.evaluation import protocol
-from flamingo_jax.evaluation.answering import Answerer
+from flamingo_jax.evaluation.answering import Answerer, PromptTooLong
 from flamingo_jax.evaluation.benchmark import Benchmark, Example, Media
 from flamingo_jax.evaluation.footage import read_frames
 from flamingo_jax.evaluation.latents import LatentStore
@@ -123,6 +123,7 @@ class Suite:
             return white if config.images == "blank" else read_frames(medium, size, fit, frames)
 
         self.read = read
+        self.left_out: list[str] = []
         self.latents = LatentStore(handle, read)
         self._retrieval = Retrieval(self.latents, cache_dir, handle.weights.vision)
 
@@ -131,6 +132,8 @@ class Suite:
     ) -> Iterator[Done]:
         """Asks what has no answer yet, and yields each stage when it is done.
 
+        A stage whose prompts are too long for the model goes to `left_out`.
+
         Args:
           folder: of the results.
           ahead: prompts whose images are read and encoded together.
@@ -138,8 +141,7 @@ class Suite:
           begin: called with each stage's prompts and queries before they are asked.
 
         Raises:
-          UserError: the folder holds results of another config or checkpoint, a file is missing,
-            or a prompt does not fit the model.
+          UserError: the folder holds results of another config or checkpoint, or a file is missing.
           Interrupted: by SIGINT or SIGTERM.
         """
         claim(folder, dataclasses.asdict(self.config), self._checkpoint)
@@ -159,7 +161,11 @@ class Suite:
                         bar.set_description(_title(prompts))
                         if begin is not None:
                             begin(prompts, queries)
-                        self._answer(prompts, queries, predictions, seconds, ahead, bar)
+                        try:
+                            self._answer(prompts, queries, predictions, seconds, ahead, bar)
+                        except PromptTooLong as error:
+                            self.left_out.append(f"{_title(prompts)}: {error}")
+                            continue
                         found = predictions.of(prompts.stage)
                         lines = [found[query.id] for query in queries]
                         spent = seconds.of(prompts.stage)

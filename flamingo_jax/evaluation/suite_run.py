@@ -105,8 +105,8 @@ def evaluate_suite(
         [entry.to_json() for entry in overlaps.values()],
         dataclasses.asdict(config),
     )
-    if missing:
-        raise UserError(f"All is answered and written, but not all has a score. {missing[0]}")
+    if missing := [*suite.left_out, *missing]:
+        raise UserError(f"All else is written, but {len(missing)} have no score: {missing[0]}")
     return figures
 
 

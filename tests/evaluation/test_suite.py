@@ -184,6 +184,18 @@ def test_blank_images_are_all_alike(handle: Flamingo, data: Path, tmp_path: Path
     assert len({tuple(line["log_probs"]) for line in done.lines}) == 1
 
 
+def test_a_stage_of_prompts_that_are_too_long_is_left_out(
+    handle: Flamingo, data: Path, tmp_path: Path
+) -> None:
+    text = dataclasses.replace(handle.text, max_tokens=16)
+    config = dataclasses.replace(CONFIG, benchmarks=("chosen",))
+    short = dataclasses.replace(handle, text=text)
+    suite = Suite(short, [Chosen()], data, config, tmp_path, "checkpoint")
+    assert [done.stage[1] for done in suite.run(tmp_path, 4, progress=False)] == [0]
+    (told,) = suite.left_out
+    assert told.startswith("Chosen, 2 shots: A prompt and its answer have ")
+
+
 def test_a_limit_draws_the_same_queries_each_time() -> None:
     numbers = list(range(100))
     some = limited(numbers, 10)
