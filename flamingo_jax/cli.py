@@ -79,7 +79,7 @@ def _parse(recipe: Callable[[], type] | None, arguments: Sequence[str]) -> list[
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(recipe, arguments, error), 1)
-    recipe_flag = flags.FLAGS["config"] if "config" in flags.FLAGS else None
+    recipe_flag = flags.FLAGS.get("config", None)
     if recipe_flag is not None and (recipe_flag.present or recipe_flag.default is not None):
         from ml_collections import config_flags
 

@@ -106,7 +106,7 @@ def evaluate_suite(
         dataclasses.asdict(config),
     )
     if missing := [*suite.left_out, *missing]:
-        raise UserError(f"All else is written, but {len(missing)} have no score: {missing[0]}")
+        raise UserError(f"All else is written, but {len(missing)} without a score: {missing[0]}")
     return figures
 
 
