@@ -5,6 +5,7 @@ Axes: F frames, H and W pixels, P grid positions, C feature channels, R latents,
 
 import collections
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.benchmark import Media
 from flamingo_jax.inference.features import FeatureCache
 from flamingo_jax.inference.handle import Flamingo, encode, media_shape, resample
+from flamingo_jax.models.flamingo import FlamingoConfig
 
 CHUNK = 8
 """Images encoded, and media resampled, at once: always so many, so that one program serves all."""
@@ -123,19 +125,35 @@ class LatentStore:
         features_MxFxPxC = self._features(media_MxFxHxWx3)
         extra = ((0, CHUNK - len(contents)), *((0, 0),) * 3)
         padded = np.pad(features_MxFxPxC, extra)
-        latents = np.asarray(resample(self._config, self._weights.resampler, padded))
+        latents = np.asarray(resample_each(self._config, self._weights.resampler, padded))
         if latents.shape[1:] != self.shape:
             raise UserError("This model has no resampler: it takes images, not videos.")
         for content, features, rows in zip(contents, features_MxFxPxC, latents, strict=False):
             self._encoded[content] = _Encoded(rows, features.mean((0, 1), dtype=np.float32))
 
     def _encode(self, images_MxHxWx3: np.ndarray) -> jax.Array:
-        return encode(self._config, self._weights.vision, images_MxHxWx3)
+        return encode_each(self._config, self._weights.vision, images_MxHxWx3)
 
     def _forget(self) -> None:
         each = int(np.prod(self.shape)) * jnp.dtype(self._config.dtype).itemsize
         while len(self._encoded) > max(1, self._kept_bytes // each):
             self._encoded.popitem(last=False)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def encode_each(
+    config: FlamingoConfig, vision: Any, images_MxHxWx3: jax.Array | np.ndarray
+) -> jax.Array:
+    """As `encode`, one image after another: no bit depends on what is encoded beside it."""
+    return jax.lax.map(lambda image: encode(config, vision, image[None])[0], images_MxHxWx3)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def resample_each(
+    config: FlamingoConfig, resampler: Any, features_MxFxPxC: jax.Array | np.ndarray
+) -> jax.Array:
+    """As `resample`, one medium after another."""
+    return jax.lax.map(lambda rows: resample(config, resampler, rows[None])[0], features_MxFxPxC)
 
 
 def _digest(frames: np.ndarray) -> bytes:

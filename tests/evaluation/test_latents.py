@@ -57,6 +57,12 @@ def test_each_content_is_read_and_encoded_once(monkeypatch: pytest.MonkeyPatch) 
     assert store.content(CLIP) is None
 
 
+def test_no_bit_depends_on_what_is_encoded_beside_it() -> None:
+    alone = [LatentStore(tiny_handle(), pixels)([medium])[0] for medium in (A, B)]
+    together = LatentStore(tiny_handle(), pixels)([B, A])
+    np.testing.assert_array_equal(together, alone[::-1])
+
+
 def test_what_is_known_needs_no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     store = LatentStore(tiny_handle(), pixels)
     store([A])
