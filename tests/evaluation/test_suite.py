@@ -187,7 +187,7 @@ def test_blank_images_are_all_alike(handle: Flamingo, data: Path, tmp_path: Path
 def test_a_stage_of_prompts_that_are_too_long_is_left_out(
     handle: Flamingo, data: Path, tmp_path: Path
 ) -> None:
-    text = dataclasses.replace(handle.text, max_tokens=16)
+    text = dataclasses.replace(handle.text, max_tokens=10)
     config = dataclasses.replace(CONFIG, benchmarks=("chosen",))
     short = dataclasses.replace(handle, text=text)
     suite = Suite(short, [Chosen()], data, config, tmp_path, "checkpoint")
