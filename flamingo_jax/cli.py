@@ -79,15 +79,19 @@ def _parse(recipe: Callable[[], type] | None, arguments: Sequence[str]) -> list[
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
         _leave(_config_mistake(recipe, arguments, error), 1)
-    recipe_flag = flags.FLAGS.get("config", None)
-    if recipe_flag is not None and (recipe_flag.present or recipe_flag.default is not None):
+    if "config" in flags.FLAGS and _has_config(flags.FLAGS["config"]):
         from ml_collections import config_flags
 
         # ml_collections says so only when a field is asked for.
-        path = _file(config_flags.get_config_filename(recipe_flag))
+        path = _file(config_flags.get_config_filename(flags.FLAGS["config"]))
         if not Path(path).is_file():
             _leave(_no_config_file(path), 1)
     return rest
+
+
+def _has_config(flag: flags.Flag) -> bool:
+    """Whether a config file is named, on the command line or by default."""
+    return bool(flag.present) or flag.default is not None
 
 
 def _flag_mistake(error: Exception) -> str:
