@@ -53,4 +53,16 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.optimizer = dict(learning_rate=1e-4, gate_learning_rate=1e-4, warmup_steps=0)
     config.work = dict(batch=4, tokens=128, images=2, prompt=64, new_tokens=64, repeats=5)
+    config.scaling = dict(  # another, smaller model: flamingo_jax.workload.ScalingConfig
+        devices=(1, 2, 4, 8),
+        tokens=(64, 128, 256),
+        images=(1, 2, 4),
+        layers=(4, 8, 16),
+        remat=("none", "dots", "full"),
+        width=128,
+        vocab_size=2048,
+        image_size=64,
+        batch=8,
+        repeats=3,
+    )
     return config

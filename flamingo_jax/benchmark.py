@@ -1,13 +1,17 @@
 """How fast the model trains and generates, as one line of JSON.
 
     python -m flamingo_jax.benchmark [--config=configs/benchmark_common.py] [--what=train,generate]
+    python -m flamingo_jax.benchmark --what=scaling [--output=docs]
     python -m flamingo_jax.benchmark --what=evaluation
 
-The second times few-shot evaluation against prompts that are encoded anew for each query. Weights
-and inputs are random. A training run's recipe is a config too: its model is timed.
+Weights and inputs are random. A training run's recipe is a config too: its model is timed.
+`scaling` is the cost of a training step against devices, tokens, images, layers and remat; it takes
+some minutes and, with --output, writes performance.md and performance.png there. `evaluation` times
+few-shot evaluation against prompts that are encoded anew for each query, and takes minutes too.
 """
 
 import json
+from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -18,15 +22,23 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/benchmark_common.py", "Model and work, a file in configs/."
 )
 _WHAT = flags.DEFINE_list(
-    "what", ["train", "generate"], "Work to time: train, generate, evaluation."
+    "what", ["train", "generate"], "Work to time: train, generate, evaluation; or scaling alone."
 )
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for scaling's page and figure.")
 
 
 def main() -> None:
     """Prints the figures."""
-    from flamingo_jax import workload
+    from flamingo_jax import scaling, scaling_page, workload
 
-    print(json.dumps(workload.measure(workload.read(_CONFIG.value), tuple(_WHAT.value))))
+    config = workload.read(_CONFIG.value)
+    if _WHAT.value == ["scaling"]:
+        found = scaling.measure(config)
+        if _OUTPUT.value:
+            scaling_page.write(Path(_OUTPUT.value), found)
+    else:
+        found = workload.measure(config, tuple(_WHAT.value))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

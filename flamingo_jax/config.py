@@ -29,6 +29,9 @@ from flamingo_jax.training.contrastive import VisionTrainingConfig
 from flamingo_jax.training.loop import LoopConfig
 from flamingo_jax.training.optimizer import OptimizerConfig
 
+HOW = ("mesh.", "mixture.workers:", "remat:", "loop.save_every:", "loop.stall_minutes:")
+"""How the differences begin with which a run can go on: where and how it is computed, not what."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -154,6 +157,11 @@ def differences(before: RunConfig, now: RunConfig) -> list[str]:
         for name in names
         if old.get(name) != new.get(name)
     ]
+
+
+def conflicts(before: RunConfig, now: RunConfig) -> list[str]:
+    """Those `differences` that make another run of it: what is computed, not where and how."""
+    return [told for told in differences(before, now) if not told.startswith(HOW)]
 
 
 def build(kind: Any, values: Any, where: str = "") -> Any:

@@ -86,13 +86,16 @@ def run(config: RunConfig, folder: Path, profiled: range = range(0)) -> None:
 def claim(config: RunConfig, folder: Path) -> None:
     """Makes the work directory, or checks that it belongs to this config.
 
+    A run may go on with another mesh, and what else `config.HOW` names; `config.json` stays as it
+    was.
+
     Raises:
       UserError: it holds a run of another config; the message says what differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     if path.exists():
-        changed = configuration.differences(configuration.load(path), config)
+        changed = configuration.conflicts(configuration.load(path), config)
         if changed:
             raise UserError(
                 f"{folder} holds a run of another config ({'; '.join(changed[:5])}): "

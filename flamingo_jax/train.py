@@ -8,7 +8,6 @@ On many machines the same command is started on each, with a work directory comm
 """
 
 import re
-from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -33,12 +32,13 @@ flags.mark_flag_as_required("config")
 def main() -> None:
     """Runs or resumes the job that the flags name."""
     from flamingo_jax import config, job
+    from flamingo_jax.checkpoints.files import local_folder
     from flamingo_jax.parallel import processes
 
-    profiled = steps(_PROFILE.value)
+    folder, profiled = local_folder(_WORKDIR.value), steps(_PROFILE.value)
     if _MULTIHOST.value or _COORDINATOR.value:
         processes.start(_COORDINATOR.value, _COUNT.value, _INDEX.value)
-    job.run(config.resolve(_CONFIG.value), Path(_WORKDIR.value), profiled)
+    job.run(config.resolve(_CONFIG.value), folder, profiled)
 
 
 def steps(text: str) -> range:

@@ -26,7 +26,7 @@ from flamingo_jax.inference.handle import encode, resample
 from flamingo_jax.inference.layers import unstack
 from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, Remat
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig
@@ -64,6 +64,38 @@ class WorkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScalingConfig:
+    """What the cost of a training step is measured against; see `flamingo_jax.scaling`.
+
+    The model is the benchmark's, made small so that all of it takes minutes: some fields here take
+    the place of its own, and the resampler has one layer.
+
+    Attributes:
+      devices: numbers of them, batches or weights split over all.
+      tokens: lengths of a sequence.
+      images: numbers of them in a sequence.
+      layers: numbers of them in the language model.
+      remat: policies, see `FlamingoConfig`.
+      width: of the language model, whose feed-forwards are four times as wide.
+      vocab_size: of the language model.
+      image_size: pixels along each side.
+      batch: sequences of a step.
+      repeats: timings, after a first step, of which the shortest is told.
+    """
+
+    devices: tuple[int, ...] = (1, 2, 4, 8)
+    tokens: tuple[int, ...] = (64, 128, 256)
+    images: tuple[int, ...] = (1, 2, 4)
+    layers: tuple[int, ...] = (4, 8, 16)
+    remat: tuple[Remat, ...] = ("none", "dots", "full")
+    width: int = 128
+    vocab_size: int = 2048
+    image_size: int = 64
+    batch: int = 8
+    repeats: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
     """A model and the work to time on it; fields as in `RunConfig` and `FlamingoConfig`."""
 
@@ -75,7 +107,10 @@ class BenchmarkConfig:
     xattn: CrossAttentionConfig
     optimizer: OptimizerConfig
     unroll: bool = False
+    remat: Remat = "none"
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     work: WorkConfig = dataclasses.field(default_factory=WorkConfig)
+    scaling: ScalingConfig = dataclasses.field(default_factory=ScalingConfig)
 
     @property
     def model(self) -> FlamingoConfig:
@@ -87,6 +122,7 @@ class BenchmarkConfig:
             self.vision,
             dtype=self.dtype,
             unroll=self.unroll,
+            remat=self.remat,
         )
 
 
@@ -113,7 +149,7 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT[:2]) -> dict[s
     """
     for name in what:
         if name not in WHAT:
-            raise UserError(f"--what takes {', '.join(WHAT)}, not {name!r}.")
+            raise UserError(f"--what takes {', '.join(WHAT)}, or scaling alone, not {name!r}.")
     jax.config.update("jax_enable_compilation_cache", False)
     found: dict[str, Any] = {"peer": "flamingo_jax"}
     compile_s = 0.0
@@ -189,13 +225,13 @@ def describe(config: BenchmarkConfig) -> dict[str, Any]:
 def training_step(config: BenchmarkConfig) -> Callable[[], Any]:
     """A call that encodes the images, takes one optimizer step, and waits for it."""
     model, work = FlamingoModel(config.model), config.work
-    layout = make_layout(MeshConfig(), parameter_axes)
+    layout = make_layout(config.mesh, parameter_axes)
     variables = layout.place(jax.jit(lambda: random_variables(config))())
     frozen = variables["frozen"]
     optimizer = make_optimizer(config.optimizer, 10_000)
     step = make_step(model, optimizer, {"all": 1.0}, layout)
     state = layout.place(TrainState.create(variables["params"], optimizer))
-    tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, work.batch, work.tokens)
+    tokens_BxT, index_BxT, images_MxHxWx3 = random_inputs(config, work.batch, work.tokens)
     at_BxA = np.tile(np.arange(work.tokens - 1, dtype=np.int32), (work.batch, 1))
     targets_BxA = tokens_BxT[:, 1:]
 
@@ -221,7 +257,7 @@ def generation(config: BenchmarkConfig, batch: int) -> Callable[[], list[list[in
     work = config.work
     variables = jax.jit(lambda: random_variables(config))()
     weights = unstack(config.model, variables["params"], variables["frozen"])
-    tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, batch, work.prompt)
+    tokens_BxT, index_BxT, images_MxHxWx3 = random_inputs(config, batch, work.prompt)
     length_B = np.full((batch,), work.prompt, np.int32)
     options = GenerationConfig(max_new_tokens=work.new_tokens)
     never = (config.decoder.vocab_size,)
@@ -248,13 +284,13 @@ def _timed(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
 
 def random_variables(config: BenchmarkConfig) -> Any:
     """Random collections `params` and `frozen`."""
-    tokens_BxT, index_BxT, images_MxHxWx3 = _inputs(config, 1, config.work.prompt)
+    tokens_BxT, index_BxT, images_MxHxWx3 = random_inputs(config, 1, config.work.prompt)
     images = images_MxHxWx3.reshape(1, config.work.images, 1, *images_MxHxWx3.shape[1:])
     model, key = FlamingoModel(config.model), jax.random.key(config.seed)
     return model.init(key, tokens_BxT, images, index_BxT, method="from_pixels")
 
 
-def _inputs(
+def random_inputs(
     config: BenchmarkConfig, batch: int, length: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random (tokens_BxT, media_index_BxT, images_MxHxWx3), M = B * N."""

@@ -115,7 +115,10 @@ def test_mistakes_name_the_field_and_the_work() -> None:
         workload.read(recipe(xattn={"evry": 2}))
     with pytest.raises(UserError, match=r"decoder\.norm must be one of 'rms', 'layer', not 'batch"):
         workload.read(recipe(decoder={"norm": "batch"}))
-    with pytest.raises(UserError, match="--what takes train, generate, evaluation, not 'learn'"):
+    with pytest.raises(
+        UserError,
+        match="--what takes train, generate, evaluation, or scaling alone, not 'learn'",
+    ):
         workload.measure(workload.read(recipe()), ("learn",))
 
 

@@ -68,6 +68,11 @@ def command(module: str, *options: str) -> subprocess.CompletedProcess[str]:
             [SMOKE, WORKDIR, "--profile_steps=5"],
             "--profile_steps takes FIRST:LAST, 10:15 for instance, not '5'.",
         ),
+        (
+            [SMOKE, "--workdir=gs://bucket/run"],
+            "gs://bucket/run is not a folder of this machine: mount the bucket (gcsfuse for gs://) "
+            "or a file share, and give the path there.",
+        ),
     ],
 )
 def test_mistakes_of_a_training_command(tmp_path: Path, options: list[str], sentence: str) -> None:

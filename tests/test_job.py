@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import chex
+import jax
+import numpy as np
 import pytest
 
 from flamingo_jax import job
@@ -101,9 +103,7 @@ def test_killed_three_times_and_still_the_same(whole: Path, tmp_path: Path) -> N
         status, _ = signalled(folder, when(folder / path, rows), signal.SIGKILL)
         assert status == -signal.SIGKILL
         assert not (folder / "results.json").exists()
-    status, _, lines = run(folder)
-    assert (status, lines) == (0, [])
-    assert_same(folder, whole)
+    assert_goes_on(folder, whole)
 
 
 @pytest.mark.slow
@@ -113,9 +113,17 @@ def test_killed_before_any_change_of_a_file(whole: Path, tmp_path: Path, share: 
     changes = changes_of_a_run(whole)
     status, _, _ = run(tmp_path / "run", int(share * changes))
     assert status == -signal.SIGKILL
-    status, _, lines = run(tmp_path / "run")
-    assert (status, lines) == (0, [])
-    assert_same(tmp_path / "run", whole)
+    assert_goes_on(tmp_path / "run", whole)
+
+
+def assert_goes_on(folder: Path, whole: Path) -> None:
+    """The job ends as the other did, and tells of an unfinished checkpoint if it found one."""
+    told = [path.name.split(".")[0] for path in sorted(folder.rglob("*.orbax-checkpoint-tmp*"))]
+    status, _, lines = run(folder)
+    assert status == 0
+    assert len(lines) <= len(told)  # trees that are no steps of a run are made again in silence
+    assert all("was not finished when its writer stopped, and is removed" in x for x in lines)
+    assert_same(folder, whole)
 
 
 def changes_of_a_run(whole: Path) -> int:
@@ -246,12 +254,40 @@ def test_a_full_disk_stops_with_one_sentence(
     assert_same(folder, whole)
 
 
+def test_what_is_frozen_is_stored_once(whole: Path) -> None:
+    """In a folder of its own; a step holds three arrays for each new one, and counts."""
+    frozen = {np.shape(leaf) for leaf in jax.tree.leaves(load_tree(whole / "frozen"))}
+    embedding = (tiny_job.DECODER.vocab_size, tiny_job.DECODER.width)
+    assert embedding in frozen
+    for step in (whole / "checkpoints").iterdir():
+        state = load_tree(step / "state")
+        leaves = [leaf for leaf in jax.tree.leaves(state) if np.ndim(leaf)]
+        assert embedding not in {np.shape(leaf) for leaf in leaves}
+        new = sum(np.size(leaf) for leaf in jax.tree.leaves(state["params"]))
+        assert sum(map(np.size, leaves)) == pytest.approx(3 * new, rel=0.01)
+    assert [path.parent for path in whole.rglob("frozen")] == [whole]
+
+
 def test_a_folder_of_another_config_says_what_differs(whole: Path) -> None:
     loop = dataclasses.replace(tiny_job.CONFIG.loop, steps=9)
     other = dataclasses.replace(tiny_job.CONFIG, loop=loop, seed=4)
     message = r"another config \(loop.steps: 7 there, 9 here; seed: 0 there, 4 here\)"
     with pytest.raises(UserError, match=message):
         job.claim(other, whole)
+
+
+def test_a_run_goes_on_with_another_mesh_and_other_workers(whole: Path) -> None:
+    config = tiny_job.CONFIG
+    other = dataclasses.replace(
+        config,
+        remat="full",
+        mesh=dataclasses.replace(config.mesh, data=2, fsdp=4),
+        mixture=dataclasses.replace(config.mixture, workers=2),
+        loop=dataclasses.replace(config.loop, save_every=1, stall_minutes=1.0),
+    )
+    job.claim(other, whole)
+    with pytest.raises(UserError, match=r"another config \(loop.steps: 7 there, 9 here\)"):
+        job.claim(dataclasses.replace(other, loop=dataclasses.replace(other.loop, steps=9)), whole)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,20 @@ def replaced(path: Path) -> Iterator[Path]:
         raise
 
 
+def local_folder(text: str) -> Path:
+    """The folder of this machine that a text names.
+
+    Raises:
+      UserError: it is the address of a bucket, which files cannot be renamed in one step in.
+    """
+    if "://" in text:
+        raise UserError(
+            f"{text} is not a folder of this machine: mount the bucket (gcsfuse for gs://) or a "
+            "file share, and give the path there."
+        )
+    return Path(text)
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yields a folder beside `folder`, which becomes it if all went well and is removed if not.

@@ -55,6 +55,7 @@ class StepStore:
             max_to_keep=keep, create=True, cleanup_tmp_directories=True
         )
         self._folder = folder
+        self._tell_unfinished()
         self._manager = self._guarded(
             lambda: ocp.CheckpointManager(folder.absolute(), options=options)
         )
@@ -112,6 +113,22 @@ class StepStore:
             with contextlib.suppress(Exception):  # a failed write, told of before, again
                 self._manager.close()
 
+    def _tell_unfinished(self) -> None:
+        """A line on what a killed writer left behind, which orbax removes."""
+        if not lead():
+            return
+        for path in sorted(self._folder.glob("*.orbax-checkpoint-tmp*")):
+            last = self._last_whole()
+            goes_on = f"going back to step {last}" if last else "there is none before it"
+            _log.warning(
+                "Checkpoint %s was not finished when its writer stopped, and is removed: %s.",
+                *(self._folder / path.name.split(".")[0], goes_on),
+            )
+
+    def _last_whole(self) -> int:
+        """The newest step that orbax has renamed; 0 if there is none."""
+        return max((int(p.name) for p in self._folder.glob("*") if p.name.isdigit()), default=0)
+
     def _set_aside(self, step: int, reason: str) -> None:
         path = self._folder / str(step)
         aside = path.with_name(f"{step}.damaged")
@@ -129,7 +146,7 @@ class StepStore:
         try:
             return write()
         except Exception as error:  # orbax and tensorstore raise what they like
-            last = max((int(p.name) for p in self._folder.glob("*") if p.name.isdigit()), default=0)
+            last = self._last_whole()
             kept = f"the last good one is step {last}" if last else "there is none yet"
             raise UserError(
                 f"A checkpoint could not be written to {self._folder} "

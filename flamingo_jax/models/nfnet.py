@@ -4,15 +4,14 @@ Brock et al., "High-Performance Large-Scale Image Recognition Without Normalizat
 (arXiv:2102.06171), and "Characterizing signal propagation to close the performance gap in
 unnormalized ResNets" (arXiv:2101.08692), whose equations are named below.
 
-A deep network has hundreds of layers of a few shapes: what they compute are jitted functions,
-traced once for each shape.
+A stage's blocks after its first have one shape: they are a loop over stacked parameters, so that
+a network of hundreds of layers compiles as fast as a shallow one.
 
 Axes: M images, H and W pixels, P grid positions, C feature channels, h and w of a kernel with I
 channels in and O out.
 """
 
 import dataclasses
-import functools
 
 import flax.linen as nn
 import jax
@@ -58,6 +57,13 @@ class VisionConfig:
     gain_init: float = 1.0
     features: int = 256
 
+    def deviation(self, blocks: int) -> float:
+        """Expected standard deviation after so many blocks of a stage, at the start.
+
+        A transition's shortcut is normalised, so variance starts anew (arXiv:2101.08692, §3).
+        """
+        return (1.0 + blocks * self.alpha**2) ** 0.5
+
     @classmethod
     def nfnet_f(cls, variant: int) -> "VisionConfig":
         """NFNet-F0 to F6 (arXiv:2102.06171, table 1 and appendix C), without the classifier.
@@ -80,7 +86,6 @@ class VisionConfig:
         )
 
 
-@jax.jit
 def activation(x: Array) -> Array:
     """GELU scaled to preserve the variance of a standard normal input."""
     return nn.gelu(x) * _GAIN
@@ -118,7 +123,6 @@ def conv(x_MxHxWxI: Array, kernel_hxwxIxO: Array, stride: int = 1, groups: int =
     )
 
 
-@functools.partial(jax.jit, static_argnames=("stride", "groups"))
 def scaled_conv(
     x_MxHxWxI: Array, kernel_hxwxIxO: Array, gain: Array, bias: Array, stride: int, groups: int
 ) -> Array:
@@ -166,23 +170,22 @@ class Block(nn.Module):
       config: the whole network's.
       channels: of the output.
       stride: of the first 3x3 convolution and of the shortcut's average pooling.
-      beta: expected standard deviation of the input at the start.
       transition: whether this is a stage's first block.
     """
 
     config: VisionConfig
     channels: int
     stride: int
-    beta: float
     transition: bool
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, beta: Array | float) -> Array:
+        """`beta`: expected standard deviation of `x` at the start."""
         cfg, hidden = self.config, int(self.channels * self.config.bottleneck)
         groups = hidden // cfg.group_width if cfg.group_width else 1
         x = constrain(x, "images")
-        y = activation(x) / self.beta
+        y = activation(x) / beta
         shortcut = x
         if self.transition:
             window = (self.stride, self.stride)
@@ -201,6 +204,32 @@ class Block(nn.Module):
         return shortcut + cfg.alpha * skip_gain.astype(self.dtype) * y
 
 
+class Stage(nn.Module):
+    """`depth` blocks of one width, the first with a stride and a shortcut of its own."""
+
+    config: VisionConfig
+    channels: int
+    depth: int
+    stride: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, beta: float) -> Array:
+        """`beta`: expected standard deviation of `x` at the start."""
+        cfg, channels, more = self.config, self.channels, self.depth - 1
+        x = Block(cfg, channels, self.stride, True, self.dtype, name="first")(x, beta)
+        if not more:
+            return x
+        scanned = nn.scan(
+            lambda block, x, beta: (block(x, beta), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=more,
+        )
+        betas = jnp.array([cfg.deviation(b) for b in range(1, self.depth)], self.dtype)
+        return scanned(Block(cfg, channels, 1, False, self.dtype, name="rest"), x, betas)[0]
+
+
 class NFNet(nn.Module):
     """images_MxHxWx3, about standard normal -> grid [M, H', W', C]."""
 
@@ -213,21 +242,10 @@ class NFNet(nn.Module):
         for i, (channels, stride) in enumerate(zip(cfg.stem, cfg.stem_strides, strict=True)):
             x = x if i == 0 else activation(x)
             x = ScaledWSConv(channels, 3, stride, 1, self.dtype, name=f"stem_{i}")(x)
-        variance = 1.0
+        beta = 1.0
         for s, (channels, depth) in enumerate(zip(cfg.widths, cfg.depths, strict=True)):
-            for b in range(depth):
-                transition, stride = b == 0, cfg.strides[s] if b == 0 else 1
-                x = Block(
-                    cfg,
-                    channels,
-                    stride,
-                    variance**0.5,
-                    transition,
-                    self.dtype,
-                    name=f"stage_{s}_{b}",
-                )(x)
-                # A transition's shortcut is normalised, so variance starts anew (2101.08692, §3).
-                variance = (1.0 if transition else variance) + cfg.alpha**2
+            stage = Stage(cfg, channels, depth, cfg.strides[s], self.dtype, name=f"stage_{s}")
+            x, beta = stage(x, beta), cfg.deviation(depth)
         x = ScaledWSConv(cfg.features, dtype=self.dtype, name="final")(x)
         return activation(x)
 

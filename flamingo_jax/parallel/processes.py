@@ -4,11 +4,16 @@ One process a host, each with its own devices, all running the same code in the 
 """
 
 import contextlib
+import os
+import re
+import sys
 from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+_LOST = re.compile(r"by peer|gloo|heartbeat|coordination|UNAVAILABLE|DEADLINE_EXCEEDED", re.I)
 
 
 def start(coordinator: str | None, count: int | None, index: int | None) -> None:
@@ -50,3 +55,26 @@ def lead_first(name: str) -> Iterator[None]:
     yield
     if lead():
         wait_for_all(name)
+
+
+@contextlib.contextmanager
+def ended_by_a_loss() -> Iterator[None]:
+    """Ends this process, with a message and status 1, where the loss of another one shows inside.
+
+    At once, since all that is done on the way out waits for every process. Where the network does
+    not tell, JAX's heartbeat ends what is left after 100 seconds.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or not _LOST.search(str(error)):
+            raise
+        reason = str(error).splitlines()[0][:200]
+        print(
+            f"Process {jax.process_index()} of {jax.process_count()} lost another one ({reason}): "
+            "start all of them again with the same command, which goes on from the newest "
+            "checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)

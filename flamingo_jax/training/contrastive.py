@@ -23,10 +23,11 @@ from flamingo_jax.checkpoints.store import StepStore, load_tree, save_tree
 from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import Interrupted
+from flamingo_jax.models.axes import path_names
 from flamingo_jax.models.contrastive import ContrastiveConfig, ContrastiveModel, contrastive_loss
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.parallel.layout import Layout
-from flamingo_jax.parallel.processes import lead_first
+from flamingo_jax.parallel.processes import ended_by_a_loss, lead_first
 from flamingo_jax.training.augment import AugmentConfig, augment
 from flamingo_jax.training.journal import Journal, progress
 from flamingo_jax.training.pairs import Pairs, TextTable, one_for_each_base
@@ -151,7 +152,7 @@ def make_optimizer(config: VisionTrainingConfig) -> optax.GradientTransformation
 
     def kernels(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: _names(path)[-1] == "kernel", params
+            lambda path, _: path_names(path)[-1] == "kernel", params
         )
 
     rate = optax.warmup_cosine_decay_schedule(
@@ -250,14 +251,19 @@ def freeze(vision: VisionConfig, params: Any, images: np.ndarray) -> Any:
 
 
 def _clip_encoder(clip: float) -> optax.GradientTransformation:
-    def in_encoder(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: "encoder" in _names(path), params)
+    """Adaptive gradient clipping of the image encoder, of each of its stacked blocks by itself."""
+    clipped = optax.adaptive_grad_clip(clip)
 
-    return optax.masked(optax.adaptive_grad_clip(clip), in_encoder)
+    def of_leaf(path: tuple[Any, ...], update: Array, param: Array) -> Any:
+        names = path_names(path)
+        if "encoder" not in names:
+            return update
+        of_block = lambda u, p: clipped.update(u, optax.EmptyState(), p)[0]  # noqa: E731
+        return (jax.vmap(of_block) if "rest" in names else of_block)(update, param)
 
-
-def _names(path: tuple[Any, ...]) -> list[str]:
-    return [str(getattr(key, "key", key)) for key in path]
+    return optax.stateless(
+        lambda updates, params: jax.tree_util.tree_map_with_path(of_leaf, updates, params)
+    )
 
 
 def _inputs(
@@ -286,6 +292,7 @@ def _run(
         journal = stack.enter_context(contextlib.closing(Journal(folder, start)))
         bar = stack.enter_context(progress("Pretraining vision", config.steps, start))
         asked_to_stop = stack.enter_context(stop_signals())
+        stack.enter_context(ended_by_a_loss())
         inputs = inputs_of(start)
         for number in range(start + 1, config.steps + 1):
             began = time.perf_counter()

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from flamingo_jax.checkpoints.files import replaced
 from flamingo_jax.checkpoints.store import StepStore
 from flamingo_jax.errors import Interrupted, UserError
+from flamingo_jax.parallel.processes import ended_by_a_loss
 from flamingo_jax.training.journal import Journal, progress
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.source import Source
@@ -92,6 +93,7 @@ def train(
         asked_to_stop = stack.enter_context(stop_signals())
         clock = stack.enter_context(_Clock())
         watch = stack.enter_context(Watch(config.stall_minutes))
+        stack.enter_context(ended_by_a_loss())  # last, so that nothing before waits in vain
         inputs = next(source)
         for number in range(start + 1, config.steps + 1):
             profile(folder, number, profiled)

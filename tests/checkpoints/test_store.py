@@ -1,8 +1,11 @@
 """Checkpoints: read back bit for bit, passed over when damaged, safe on a full disk."""
 
 import contextlib
+import resource
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from flamingo_jax.checkpoints.store import StepStore, load_params, load_tree, save_tree
 from flamingo_jax.errors import UserError
+from flamingo_jax.training.state import TrainState
+from tests.conftest import ROOT
 
 # After a failed write or read, tensorstore calls a loop that orbax has closed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -104,17 +110,86 @@ def test_all_damaged_starts_anew(tmp_path: Path) -> None:
     assert StepStore(tmp_path).restore_latest(state(0)) is None
 
 
-def test_leftovers_of_a_killed_writer_do_no_harm(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_told_and_do_no_harm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     saved(tmp_path, 1).close()
     for name in ("2.orbax-checkpoint-tmp", "7.orbax-checkpoint-tmp"):
         shutil.copytree(tmp_path / "1", tmp_path / name)
+    assert not caplog.messages
     store = StepStore(tmp_path)
+    assert caplog.messages == [
+        f"Checkpoint {tmp_path / step} was not finished when its writer stopped, and is removed: "
+        "going back to step 1."
+        for step in ("2", "7")
+    ]
     found = store.restore_latest(state(0))
     assert found is not None
     assert found.step == 1
     store.save(2, state(2), {})
     store.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.checkpoints.test_store import large, StepStore
+store = StepStore(Path(sys.argv[1]))
+store.save(1, large(1), {"place": 1})
+store.wait()
+print("saved", flush=True)
+for step in range(2, 100):
+    store.save(step, large(step), {"place": step})
+"""
+
+
+def large(step: int) -> dict[str, Any]:
+    """16 MB in 16 arrays, which take a while to be written."""
+    return {str(i): state(100 * step + i, 512) for i in range(16)}
+
+
+@pytest.mark.slow
+def test_a_writer_killed_at_any_moment_leaves_whole_checkpoints_alone(tmp_path: Path) -> None:
+    """The kill comes while arrays are written by threads of C++, which no Python hook sees."""
+    midway = 0
+    for number, delay in enumerate((0.0, 0.03, 0.15)):
+        folder = tmp_path / str(number)
+        command = [sys.executable, "-c", KILLED, str(folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "saved\n"
+            while not any(folder.glob("*tmp*")):
+                time.sleep(0.001)
+            time.sleep(delay)
+            writer.kill()
+        midway += any(folder.glob("*tmp*"))
+        store = StepStore(folder)
+        found = store.restore_latest(large(0))
+        assert found is not None
+        assert found.data == {"place": found.step}
+        chex.assert_trees_all_equal(found.state, large(found.step))
+        assert not any(folder.glob("*tmp*"))
+        store.save(found.step + 1, large(0), {})
+        store.close()
+    assert midway
+
+
+def test_a_step_takes_three_times_the_new_parameters(tmp_path: Path) -> None:
+    """Parameters and Adam's two averages of them; nothing that is frozen."""
+    params = {"a": {"kernel": jnp.zeros((512, 512))}, "b": jnp.zeros((300, 700))}
+    optimizer = optax.adam(1e-3)
+    grow = jax.jit(lambda key, x: jax.random.normal(key, x.shape))  # zeros would be compressed
+    trained = jax.tree.map(
+        lambda x: grow(jax.random.key(x.size), x) if x.ndim else x,
+        TrainState.create(params, optimizer),
+    )
+    store = StepStore(tmp_path)
+    store.save(1, trained, {})
+    store.close()
+    taken = sum(path.stat().st_size for path in (tmp_path / "1").rglob("*") if path.is_file())
+    new = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    assert taken / new == pytest.approx(3, abs=0.3)
 
 
 def test_trees_are_written_once(tmp_path: Path) -> None:
@@ -132,8 +207,8 @@ def test_a_damaged_tree_says_what_to_do(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def fill(store: StepStore) -> None:
-    for step in range(1, 6):
+def fill(store: StepStore, first: int = 1) -> None:
+    for step in range(first, 6):
         store.save(step, state(step, 512), {})
 
 
@@ -157,6 +232,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of three checkpoints."""
     with mounted(tmp_path / "disk", "3m") as folder:
         yield folder
+
+
+def test_a_write_that_the_system_refuses_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    """As on a full disk, where none can be mounted: no file may grow beyond 100 kB."""
+    store = saved(tmp_path / "checkpoints", 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(UserError, match="the last good one is step 1: make room") as caught:
+            fill(store, 2)
+        with pytest.raises(UserError, match=r"tree could not be written \(File too large\)"):
+            save_tree(tmp_path / "tree", state(0, 1024))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    store.close()
+    store = StepStore(tmp_path / "checkpoints")
+    found = store.restore_latest(state(0))
+    assert found is not None
+    assert found.step == 1
+    chex.assert_trees_all_equal(found.state, state(1))
+    store.save(2, state(2), {})
+    store.close()
+    assert not (tmp_path / "tree").exists()
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(small_disk: Path) -> None:

@@ -50,7 +50,7 @@ def test_every_matrix_has_axes(changes: dict[str, Any]) -> None:
     tree = shapes(**changes)
     found = axes_of(tree)
     for name, leaf in zip(found, jax.tree.leaves(tree), strict=True):
-        stacked = sum(name.count(f"/{part}/") for part in ("groups", "layers", "grafts"))
+        stacked = sum(name.count(f"/{part}/") for part in ("groups", "layers", "grafts", "rest"))
         if leaf.ndim - stacked >= 2 and not name.endswith("/bias"):
             assert set(found[name]) & {"embed", "heads", "kv_heads", "mlp", "stem", "channels"}, (
                 name
@@ -63,8 +63,8 @@ def test_the_contrastive_model_too() -> None:
     images, texts = jax.numpy.zeros((1, 16, 16, 3)), jax.numpy.zeros((1, 12))
     found = axes_of(jax.eval_shape(model.init, jax.random.key(0), images, texts))
     assert found["params/text/up/kernel"] == ("embed", "mlp")
-    assert found["params/image/encoder/net/stage_0_1/conv_2/kernel"][-1] == "channels"
-    assert found["params/image/encoder/net/stage_0_1/squeeze_excite/up/kernel"][-1] == "channels"
+    assert found["params/image/encoder/net/stage_0/rest/conv_2/kernel"][-1] == "channels"
+    assert found["params/image/encoder/net/stage_0/rest/squeeze_excite/up/kernel"][-1] == "channels"
 
 
 def test_stacked_layers_and_what_the_optimizer_keeps_for_them() -> None:

@@ -12,6 +12,7 @@ from flamingo_jax.models.nfnet import (
     Block,
     NFNet,
     SqueezeExcite,
+    Stage,
     VisionConfig,
     VisionEncoder,
     activation,
@@ -100,30 +101,39 @@ def test_signal_variance_grows_by_alpha_squared_a_block_and_starts_anew_at_trans
     At stride 1: the paper's sums leave out that the average pooling of a strided shortcut lowers
     the variance of whatever varies within its window, as noise does.
     """
-    config = VisionConfig(widths=(64, 64), depths=(3, 2), strides=(1, 1), se_ratio=0.5, alpha=0.5)
-    images = jax.random.normal(jax.random.key(0), (8, 32, 32, 3))
-    found = stage_variances(config, images)
+    config = VisionConfig(depths=(3, 2), se_ratio=0.5, alpha=0.5)
+    x, beta, found = jax.random.normal(jax.random.key(0), (8, 32, 32, 64)), 1.0, []
+    for depth in config.depths:
+        stage = Stage(config, 64, depth, 1)
+        params = jax.jit(stage.init)(jax.random.key(1), x, beta)["params"]
+        outputs = blocks_in_turn(stage, params, x, beta)
+        # The loop over a stage's blocks does what they do one after another.
+        whole = jax.jit(stage.apply)({"params": params}, x, beta)
+        np.testing.assert_allclose(whole, outputs[-1], rtol=1e-4, atol=1e-4)
+        found += [float(jnp.var(output)) for output in outputs]
+        x, beta = outputs[-1], config.deviation(depth)
     np.testing.assert_allclose(found, [1.25, 1.5, 1.75, 1.25, 1.5], rtol=0.25)
 
 
-def stage_variances(config, images):
-    """Variance of every block's output, in order."""
-    net = NFNet(config)
-    params = jax.jit(net.init)(jax.random.key(1), images)["params"]
-    _, kept = jax.jit(
-        lambda p, x: net.apply({"params": p}, x, capture_intermediates=True, mutable=True)
-    )(params, images)
-    names = [f"stage_{s}_{b}" for s, depth in enumerate(config.depths) for b in range(depth)]
-    return [float(jnp.var(kept["intermediates"][name]["__call__"][0])) for name in names]
+def blocks_in_turn(stage, params, x, beta):
+    """Output of each block; their expected deviations by the paper's sum."""
+    outputs = []
+    for b in range(stage.depth):
+        block = Block(stage.config, stage.channels, 1, b == 0)
+        own = params["first"] if b == 0 else jax.tree.map(lambda p, b=b: p[b - 1], params["rest"])
+        deviation = beta if b == 0 else (1 + b * stage.config.alpha**2) ** 0.5
+        x = jax.jit(block.apply)({"params": own}, x, deviation)
+        outputs.append(x)
+    return outputs
 
 
 def test_a_strided_shortcut_is_the_mean_of_each_window_of_the_scaled_activation():
     """arXiv:2102.06171, appendix C: average pooling, then a 1x1 convolution; alpha 0 shows it."""
     config = dataclasses.replace(TINY, alpha=0.0)
-    block = Block(config, 6, 2, 2.0, True)
+    block = Block(config, 6, 2, True)
     x = np.random.default_rng(0).normal(size=(3, 4, 4, 5)).astype(np.float32)
-    params = jax.jit(block.init)(jax.random.key(0), x)["params"]
-    found = jax.jit(block.apply)({"params": params}, x)
+    params = jax.jit(block.init)(jax.random.key(0), x, 2.0)["params"]
+    found = jax.jit(block.apply)({"params": params}, x, 2.0)
     scaled = np.asarray(activation(x)) / 2.0
     pooled = scaled.reshape(3, 2, 2, 2, 2, 5).mean((2, 4))
     weights = standardise(params["shortcut"]["kernel"], params["shortcut"]["gain"])[0, 0]
@@ -135,19 +145,19 @@ def test_a_block_is_that_of_the_paper(transition: bool):
     """arXiv:2102.06171, figure 5 and appendix C, in PyTorch, at random parameters."""
     config = VisionConfig(group_width=4, alpha=0.2)
     stride, beta = (2, 1.3) if transition else (1, 1.3)
-    block = Block(config, 16, stride, beta, transition)
+    block = Block(config, 16, stride, transition)
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 6 if transition else 16)).astype(np.float32)
-    variables = drawn(block, x)
+    variables = drawn(block, x, beta)
     there = torch.tensor(x).permute(0, 3, 1, 2)
     expected = published_block(variables["params"], there, stride, beta)
-    found = jax.jit(block.apply)(variables, x)
+    found = jax.jit(block.apply)(variables, x, beta)
     np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
 
 
-def drawn(block, x):
+def drawn(block, *inputs):
     """Standard normal variables: compiling their initialisation takes longer than all else."""
     rng = np.random.default_rng(1)
-    shapes = jax.eval_shape(block.init, jax.random.key(0), x)
+    shapes = jax.eval_shape(block.init, jax.random.key(0), *inputs)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
@@ -182,7 +192,7 @@ def published_block(params, x_MxCxHxW, stride, beta):
 
 
 def test_a_window_that_hangs_over_the_edge_is_averaged_over_what_it_covers():
-    block = Block(dataclasses.replace(TINY, alpha=0.0), 6, 2, 1.0, True)
+    block = Block(dataclasses.replace(TINY, alpha=0.0), 6, 2, True)
     x = np.full((1, 3, 3, 5), 0.5, np.float32)
-    found = jax.jit(block.apply)(drawn(block, x), x)
+    found = jax.jit(block.apply)(drawn(block, x, 1.0), x, 1.0)
     np.testing.assert_allclose(found, np.broadcast_to(found[:, :1, :1], found.shape), rtol=1e-5)

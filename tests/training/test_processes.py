@@ -117,6 +117,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run in two processes, never disturbed."""
+    folder = tmp_path_factory.mktemp("pair")
+    for said in finish(start(folder, 2)):
+        assert said.endswith("\n0"), said
+    return folder
+
+
 def assert_same(folder: Path, alone: Path) -> None:
     rows = zip(read_rows(folder / "metrics.jsonl"), read_rows(alone / "metrics.jsonl"), strict=True)
     for found, expected in rows:
@@ -125,12 +134,10 @@ def assert_same(folder: Path, alone: Path) -> None:
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_two_processes_are_as_one(alone: Path, tmp_path: Path) -> None:
-    for said in finish(start(tmp_path, 2)):
-        assert said.endswith("\n0"), said
-    assert_same(tmp_path, alone)
+def test_two_processes_are_as_one(alone: Path, pair: Path) -> None:
+    assert_same(pair, alone)
     made = [
-        dict(map(json.loads, (tmp_path / f"records.{i}.jsonl").read_text().splitlines()))
+        dict(map(json.loads, (pair / f"records.{i}.jsonl").read_text().splitlines()))
         for i in (0, 1)
     ]
     assert made[0] == {i: [0, 1] for i in range(6)}  # each makes half of every batch
@@ -148,3 +155,19 @@ def test_one_process_then_two_then_one(alone: Path, tmp_path: Path) -> None:
     (said,) = finish(start(tmp_path, 1))
     assert said.endswith("\n0"), said
     assert_same(tmp_path, alone)
+
+
+def test_when_one_of_two_is_killed_the_other_ends_and_both_go_on_bit_for_bit(
+    pair: Path, tmp_path: Path
+) -> None:
+    left, killed = finish(start(tmp_path, 2, stop_at=5, number=signal.SIGKILL))
+    assert killed.endswith(f"\n{-signal.SIGKILL}"), killed
+    # It hears of it in a step, and says so, or from JAX's heartbeat while it waits to save.
+    assert left.endswith(("\n1", f"\n{-signal.SIGABRT}")), left
+    assert "Process 0 of 2 lost another one" in left or "another task died" in left
+    for said in finish(start(tmp_path, 2)):
+        assert said.endswith("\n0"), said
+    names = ("checkpoints", "metrics.jsonl")
+    found, expected = (load_params(path / names[0]) for path in (tmp_path, pair))
+    chex.assert_trees_all_equal(found, expected)
+    assert (tmp_path / names[1]).read_bytes() == (pair / names[1]).read_bytes()

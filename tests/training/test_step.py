@@ -96,6 +96,23 @@ def test_gradients_are_the_weighted_sum_of_the_data_sets() -> None:
     np.testing.assert_allclose(metrics["grad_norm"], optax.global_norm(expected), rtol=1e-5)
 
 
+def test_remat_changes_memory_and_no_number() -> None:
+    config, inputs = tiny_config(0.5, layers=8), inputs_of(0, B=8, T=48)
+    arguments = (inputs.tokens_BxT, inputs.features_BxNxFxPxC, inputs.media_index_BxT)
+    variables = jax.jit(FlamingoModel(config).init)(jax.random.key(0), *arguments)
+    memory, found = {}, {}
+    for remat in ("none", "dots", "full"):
+        model = FlamingoModel(dataclasses.replace(config, remat=remat))
+        graded = jax.jit(jax.value_and_grad(functools.partial(dataset_loss, model)))
+        lowered = graded.lower(variables["params"], variables["frozen"], inputs)
+        program = lowered.compile()
+        memory[remat] = program.memory_analysis().temp_size_in_bytes
+        found[remat] = program(variables["params"], variables["frozen"], inputs)
+    assert memory["none"] > memory["dots"] > memory["full"]
+    for remat in ("dots", "full"):
+        chex.assert_trees_all_close(found[remat], found["none"], rtol=1e-5, atol=1e-6)
+
+
 def test_another_shape_is_refused_rather_than_compiled() -> None:
     model, params, frozen = setting()
     layout = layout_of()

@@ -62,8 +62,8 @@ class Vqav2(VqaAccuracy):
 class Okvqa(VqaAccuracy):
     """OKVQA (arXiv:1906.00067).
 
-    The annotations have each answer twice, as written (`raw_answer`) and stemmed (`answer`). A
-    model writes words: it is shown, and held to, what was written.
+    The annotations have each answer twice, as written (`raw_answer`) and stemmed (`answer`). The
+    official evaluation compares with the stems, so that supports show them too.
     """
 
     name, title, task = "okvqa", "OKVQA", "questions that need knowledge"
@@ -85,10 +85,7 @@ class Okvqa(VqaAccuracy):
     def examples(self, data_dir: Path, split: str) -> Iterator[Example]:
         folder = data_dir / "okvqa"
         rows = read_json(folder / f"mscoco_{split}2014_annotations.json")["annotations"]
-        known = {
-            row["question_id"]: [a.get("raw_answer", a["answer"]) for a in row["answers"]]
-            for row in rows
-        }
+        known = {row["question_id"]: [a["answer"] for a in row["answers"]] for row in rows}
         questions = read_json(folder / f"OpenEnded_mscoco_{split}2014_questions.json")
         yield from _coco_questions(self, data_dir, split, "2014", questions["questions"], known)
 

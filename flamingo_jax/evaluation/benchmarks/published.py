@@ -169,4 +169,4 @@ def grouped(pairs: Iterable[tuple[Any, str]]) -> dict[Any, list[str]]:
     found: dict[Any, list[str]] = collections.defaultdict(list)
     for key, text in pairs:
         found[key].append(text)
-    return found
+    return dict(found)

@@ -122,7 +122,7 @@ def _nltk() -> _Tools:
         raise UserError(
             "WUPS needs NLTK: install it with `pip install 'flamingo_jax[evaluation]'`."
         ) from error
-    except LookupError as error:
+    except (LookupError, OSError) as error:
         raise UserError(
             "WUPS needs NLTK's copy of WordNet and its tagger. With a network, run `python -m "
             "nltk.downloader wordnet averaged_perceptron_tagger_eng`; without one, copy the folder "

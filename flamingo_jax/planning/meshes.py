@@ -1,0 +1,133 @@
+"""Meshes that suit a config and a slice."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh
+
+from flamingo_jax.config import RunConfig
+from flamingo_jax.errors import UserError
+from flamingo_jax.models.axes import parameter_axes
+from flamingo_jax.models.flamingo import FlamingoModel
+from flamingo_jax.parallel.layout import Layout
+from flamingo_jax.parallel.mesh import AXES, MeshConfig
+from flamingo_jax.planning.hardware import Topology
+from flamingo_jax.training.optimizer import make_optimizer
+from flamingo_jax.training.state import TrainState, in_compute_type, init_variables
+
+_ROOM = 0.25  # share of a device's memory that weights and optimizer state may take
+_MOST_TENSOR = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A mesh, and the bytes of weights and optimizer state on each of its devices."""
+
+    mesh: MeshConfig
+    held_bytes: int
+
+    @property
+    def ways(self) -> int:
+        """Into how many parts batches are split."""
+        return self.mesh.ways("batch")
+
+
+def with_mesh(config: RunConfig, topology: Topology) -> RunConfig:
+    """The config on as many devices as there are chips.
+
+    Its own mesh if it has one; else the one with the least communication that leaves room. Batch
+    sizes that cannot be split over it are raised together, by as little as it takes.
+
+    Raises:
+      UserError: the config's mesh has another number of devices, or none suits.
+    """
+    if config.mesh.devices == 1 < topology.chips:
+        found = candidates(config, topology)
+        fitting = [c for c in found if c.held_bytes <= _ROOM * topology.chip.hbm] or found
+        whole = [c for c in fitting if not _smallest_batch(config) % c.ways]
+        # Communication grows with each of them; where batches must grow, tensor spares batch.
+        chosen = min(
+            whole or [c for c in fitting if c.mesh.tensor <= 16] or fitting,
+            key=lambda c: (c.mesh.tensor if whole else -c.mesh.tensor, c.mesh.fsdp),
+        )
+        config = dataclasses.replace(config, mesh=chosen.mesh)
+    if config.mesh.devices != topology.chips:
+        raise UserError(
+            f"The mesh {config.mesh} has {config.mesh.devices} devices, {topology} has "
+            f"{topology.chips}: change config.mesh, or leave it at 1 to have one chosen."
+        )
+    smallest, ways = _smallest_batch(config), config.mesh.ways("batch")
+    needed = -(-smallest // ways) * ways
+    return scaled(config, needed / smallest) if needed != smallest else config
+
+
+def scaled(config: RunConfig, factor: float) -> RunConfig:
+    """The config with all batch sizes so many times as large.
+
+    Raises:
+      UserError: one of them would not be a whole number.
+    """
+    datasets = []
+    for dataset in config.mixture.datasets:
+        size = dataset.batch_size * factor
+        if abs(size - round(size)) > 1e-6 or round(size) < 1:
+            raise UserError(
+                f"Data set {dataset.name} would have a batch of {size:g} sequences: choose a "
+                f"--batch that keeps the proportions of the config's batch sizes."
+            )
+        datasets.append(dataclasses.replace(dataset, batch_size=round(size)))
+    mixture = dataclasses.replace(config.mixture, datasets=tuple(datasets))
+    return dataclasses.replace(config, mixture=mixture)
+
+
+def candidates(config: RunConfig, topology: Topology) -> list[Candidate]:
+    """Meshes whose axes divide what they split.
+
+    Raises:
+      UserError: there is none; the message is that of the last one tried.
+    """
+    model = FlamingoModel(config.model)
+    optimizer = make_optimizer(config.optimizer, config.loop.steps)
+    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    state = jax.eval_shape(lambda p: TrainState.create(p, optimizer), variables["params"])
+    held = (state, in_compute_type(variables["frozen"], config.dtype))
+    found, mistake = [], None
+    for mesh in _meshes(config.mesh, topology):
+        no_devices: Any = AbstractMesh(tuple(mesh.shape.values()), AXES)
+        layout = Layout(no_devices, mesh, parameter_axes)
+        try:
+            places = layout.shardings(held)
+        except UserError as error:
+            mistake = error
+            continue
+        found.append(Candidate(mesh, _held_bytes(held, places)))
+    if not found:
+        raise mistake or UserError(f"No mesh has {topology.chips} devices.")
+    return found
+
+
+def _meshes(base: MeshConfig, topology: Topology) -> Iterator[MeshConfig]:
+    chips = topology.chips // topology.slices
+    for tensor in _divisors(chips):
+        for fsdp in _divisors(chips // tensor) if tensor <= _MOST_TENSOR else ():
+            data = chips // tensor // fsdp
+            yield dataclasses.replace(
+                base, slice=topology.slices, data=data, fsdp=fsdp, tensor=tensor
+            )
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _held_bytes(tree: object, places: object) -> int:
+    leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(places), strict=True)
+    return sum(leaf.dtype.itemsize * math.prod(p.shard_shape(leaf.shape)) for leaf, p in leaves)
+
+
+def _smallest_batch(config: RunConfig) -> int:
+    """What every split of the batches must divide."""
+    return math.gcd(*(dataset.batch_size for dataset in config.mixture.datasets))
