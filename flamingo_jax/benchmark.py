@@ -3,11 +3,13 @@
     python -m flamingo_jax.benchmark [--config=configs/benchmark_common.py] [--what=train,generate]
     python -m flamingo_jax.benchmark --what=scaling [--output=docs]
     python -m flamingo_jax.benchmark --what=data
+    python -m flamingo_jax.benchmark --what=evaluation
 
 Weights and inputs are random. A training run's recipe is a config too: its model is timed.
 `scaling` is the cost of a training step against devices, tokens, images, layers and remat; it takes
 some minutes and, with --output, writes performance.md and performance.png there. `data` is the way
-from shards of image–text pairs to batches, beside decoding and resizing alone.
+from shards of image–text pairs to batches, beside decoding and resizing alone. `evaluation` times
+few-shot evaluation against prompts that are encoded anew for each query, and takes minutes too.
 """
 
 import json
@@ -22,7 +24,9 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", "configs/benchmark_common.py", "Model and work, a file in configs/."
 )
 _WHAT = flags.DEFINE_list(
-    "what", ["train", "generate"], "Work to time: train, generate or both; or scaling, or data."
+    "what",
+    ["train", "generate"],
+    "Work to time: train, generate, evaluation; or scaling, or data, alone.",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for scaling's page and figure.")
 

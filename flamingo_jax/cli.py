@@ -1,5 +1,6 @@
 """What all entry points share: one line instead of a traceback for a user's mistake."""
 
+import functools
 import logging
 import os
 import signal
@@ -23,7 +24,10 @@ from flamingo_jax.errors import Interrupted, UserError, no_room
 
 
 def run(
-    main: Callable[..., None], commands: Sequence[str] = (), arguments: Sequence[str] = ()
+    main: Callable[..., None],
+    commands: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+    recipe: Callable[[], type] | None = None,
 ) -> None:
     """Parses absl flags and calls `main`; turns expected failures into one line on stderr.
 
@@ -33,6 +37,7 @@ def run(
       main: called with the command, if there are any, and the arguments.
       commands: words of which one must come first.
       arguments: what comes next, for people; all of it must be there.
+      recipe: gives the dataclass whose fields `--config` has; None for a run's.
     """
 
     def guarded(line: Sequence[str]) -> None:
@@ -68,28 +73,30 @@ def run(
             _leave("Stopped: the same command goes on from the last finished stage.", 130)
 
     sys.unraisablehook = _unraisable
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=functools.partial(_parse, recipe))
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
+def _parse(recipe: Callable[[], type] | None, arguments: Sequence[str]) -> list[str]:
     """Parses absl flags; a mistake in one is told in one line."""
     try:
         rest = flags.FLAGS(arguments)
     except flags.Error as error:
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
-        _leave(_config_mistake(arguments, error), 1)
-    if "config" not in flags.FLAGS:
-        return rest
-    config = flags.FLAGS["config"]
-    if config.present or config.default is not None:
+        _leave(_config_mistake(recipe, arguments, error), 1)
+    if "config" in flags.FLAGS and _has_config(flags.FLAGS["config"]):
         from ml_collections import config_flags
 
         # ml_collections says so only when a field is asked for.
-        path = _file(config_flags.get_config_filename(config))
+        path = _file(config_flags.get_config_filename(flags.FLAGS["config"]))
         if not Path(path).is_file():
             _leave(_no_config_file(path), 1)
     return rest
+
+
+def _has_config(flag: flags.Flag) -> bool:
+    """Whether a config file is named, on the command line or by default."""
+    return bool(flag.present) or flag.default is not None
 
 
 def _flag_mistake(error: Exception) -> str:
@@ -110,8 +117,12 @@ def _no_config_file(path: str) -> str:
     return f"There is no config file {path}."
 
 
-def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
+def _config_mistake(
+    recipe: Callable[[], type] | None, arguments: Sequence[str], error: Exception
+) -> str:
     from flamingo_jax import config
+
+    kind = recipe() if recipe else config.RunConfig
 
     options = [argument.lstrip("-").split("=") for argument in arguments[1:]]
     for name, *value in options:
@@ -120,7 +131,7 @@ def _config_mistake(arguments: Sequence[str], error: Exception) -> str:
     for name, *_ in options:
         if name.startswith("config."):
             try:
-                config.check_field(name.removeprefix("config."))
+                config.check_field(name.removeprefix("config."), kind)
             except UserError as mistake:
                 return str(mistake)
     reason = (str(error).splitlines() or [""])[0]

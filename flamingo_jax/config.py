@@ -130,18 +130,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def check_field(name: str) -> None:
-    """Looks for a field, such as `xattn.first` or `mixture.datasets[0].length`.
+def check_field(name: str, kind: Any = RunConfig) -> None:
+    """Looks for a field of a dataclass, such as `xattn.first` or `mixture.datasets[0].length`.
 
     Raises:
       UserError: there is none of that name; the nearest one is named.
     """
-    hint, where = RunConfig, ""
+    hint, where = kind, ""
     for piece in name.split("."):
         part = piece.split("[")[0]
         hints: dict[str, Any] = {}
-        for kind in _dataclasses(hint):
-            hints.update(typing.get_type_hints(kind))
+        for part_of in _dataclasses(hint):
+            hints.update(typing.get_type_hints(part_of))
         if not hints:
             return  # entries of a dict have free names
         _known(part, list(hints), where)

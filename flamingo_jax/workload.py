@@ -38,7 +38,8 @@ from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from flamingo_jax.training.state import TrainState
 from flamingo_jax.training.step import make_step
 
-WHAT = ("train", "generate")
+WHAT = ("train", "generate", "evaluation")
+"""Work that can be timed; the last takes minutes and is done only where it is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ def read(values: Mapping[str, Any]) -> BenchmarkConfig:
     return BenchmarkConfig(**{name: value for name, value in vars(run).items() if name in fields})
 
 
-def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, Any]:
+def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT[:2]) -> dict[str, Any]:
     """Times what is asked for; see the fields' names for units.
 
     Compile time is what the first calls took beyond a median one, with no program kept on disk.
@@ -148,7 +149,7 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, 
     """
     for name in what:
         if name not in WHAT:
-            raise UserError(f"--what takes {' and '.join(WHAT)}, or scaling alone, not {name!r}.")
+            raise UserError(f"--what takes {', '.join(WHAT)}, or scaling alone, not {name!r}.")
     jax.config.update("jax_enable_compilation_cache", False)
     found: dict[str, Any] = {"peer": "flamingo_jax"}
     compile_s = 0.0
@@ -163,6 +164,10 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT) -> dict[str, 
             rate = batch * config.work.new_tokens / seconds
             found["generate_tokens_per_s"][str(batch)] = round(rate, 2)
             compile_s += first_s - seconds
+    if "evaluation" in what:
+        from flamingo_jax.workload_suite import measure_evaluation
+
+        found["evaluation_queries_per_s"] = measure_evaluation(config)
     return {
         **found,
         "compile_s": round(max(compile_s, 0.0), 1),

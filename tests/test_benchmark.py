@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flamingo_jax import workload
+from flamingo_jax import workload, workload_suite
 from flamingo_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -116,7 +116,8 @@ def test_mistakes_name_the_field_and_the_work() -> None:
     with pytest.raises(UserError, match=r"decoder\.norm must be one of 'rms', 'layer', not 'batch"):
         workload.read(recipe(decoder={"norm": "batch"}))
     with pytest.raises(
-        UserError, match="--what takes train and generate, or scaling alone, not 'learn'"
+        UserError,
+        match="--what takes train, generate, evaluation, or scaling alone, not 'learn'",
     ):
         workload.measure(workload.read(recipe()), ("learn",))
 
@@ -137,3 +138,15 @@ def test_one_line_of_json_with_all_keys() -> None:
     assert set(found) == KEYS
     assert set(found["generate_tokens_per_s"]) == {"1", "2"}
     assert 0 < found["params_trainable"] < found["params_total"]
+
+
+@pytest.mark.slow
+def test_few_shot_evaluation_is_timed_in_all_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload_suite, "_open_flamingo", lambda config: None)
+    monkeypatch.setattr(workload_suite, "SHOTS", (0, 2))
+    found = workload_suite.measure_evaluation(workload.read(recipe(**TINY)), 8, 1)
+    assert list(found) == ["0", "2"]
+    assert list(found["0"]) == ["fixed", "reencoded", "fixed_speedup"]
+    ways = ["fixed", "rices", "reencoded"]
+    assert list(found["2"]) == [*ways, "fixed_speedup", "rices_speedup"]
+    assert all(rate > 0 for rate in found["2"].values())

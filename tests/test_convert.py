@@ -1,5 +1,6 @@
 """The commands of docs/checkpoints.md on small models of each family, and what is refused."""
 
+import html
 import json
 import os
 import shutil
@@ -12,7 +13,10 @@ import tokenizers
 from PIL import Image
 
 import flamingo_jax
+from flamingo_jax.evaluation.suite import SuiteConfig
+from flamingo_jax.evaluation.suite_run import Options, choose, evaluate_suite
 from tests.checkpoints import test_flamingo_mini, test_idefics, test_openflamingo
+from tests.evaluation.benchmarks import official
 from tests.test_docs import ROOT, lines
 from tests.tiny_run import finished, python
 
@@ -58,13 +62,41 @@ def told(*arguments: str) -> str:
     return line
 
 
+@pytest.fixture(scope="module")
+def converted(reader: Path) -> Path:
+    """`reader` after all commands of the page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        for words in COMMANDS:
+            done = python(words[2], *words[3:], folder=reader)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.endswith("\n")
+    return reader
+
+
 @pytest.mark.slow
-def test_the_pages_commands_run_in_their_order(reader: Path, monkeypatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for words in COMMANDS:
-        done = python(words[2], *words[3:], folder=reader)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.endswith("\n")
+@pytest.mark.parametrize("family", ["openflamingo", "idefics", "flamingo_mini", "exported"])
+def test_converted_models_go_through_the_evaluation(
+    converted: Path, family: str, tmp_path: Path
+) -> None:
+    official.coco(tmp_path / "data")
+    official.hatefulmemes(tmp_path / "data")
+    names = ("coco", "hatefulmemes")
+    config = SuiteConfig(names, shots=(0, 2), limit=2, tile=2, permutations=2)
+    options = Options(8, 1, np.zeros(0, np.uint64), tmp_path / "cache", progress=False)
+    handle, chosen = flamingo_jax.load(converted / "models" / family), choose(names)
+    found = evaluate_suite(handle, chosen, tmp_path / "data", tmp_path / "out", config, options)
+    assert [(f.benchmark, f.shots, f.queries) for f in found] == [
+        (name, shots, 2) for name in names for shots in (0, 2)
+    ]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('src="data:image/png') == 1 + 3 + 1 + 3
+    assert handle.text.eoc_token in html.unescape(page)
+
+
+@pytest.mark.slow
+def test_the_pages_commands_run_in_their_order(converted: Path) -> None:
+    reader = converted
     models = sorted(path.name for path in (reader / "models").iterdir())
     assert models == ["exported", "flamingo_mini", "idefics", "openflamingo"]
     run, exported = flamingo_jax.load(finished()), flamingo_jax.load(reader / "models/exported")

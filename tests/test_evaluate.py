@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flamingo_jax.evaluation.benchmarks import BENCHMARKS
+from tests.evaluation.benchmarks import official
 from tests.tiny_run import finished, python
 
 
@@ -26,10 +28,19 @@ def command(module: str, folder: Path, *options: str) -> subprocess.CompletedPro
         ("--shots=0,many", "--shots takes numbers, such as 0,4,8: "),
         ("--families=names", "evaluation.families ['names'] are not among "),
         ("--queries=0", "evaluation.episodes and evaluation.queries must be at least 1."),
+        ("--seed=1,2", "--seed is one number for drawings"),
+        ("--split=val", "--split is validation or test for drawings, not 'val'."),
+        (
+            "--config=configs/evaluation.py --config.beems=2",
+            "Unknown config field beems: did you mean beams?",
+        ),
+        ("--benchmark=coco", "--data_dir is missing: give it a path."),
+        ("--benchmark=koko --data_dir=x --output=x", "There is no benchmark 'koko': there are "),
+        ("--benchmark=coco --data_dir=x --output=x --shots=4,4", "shots must name at least one"),
     ],
 )
 def test_what_cannot_be_asked_is_told_first(tiny_run: Path, option: str, sentence: str) -> None:
-    done = command("evaluate", tiny_run, option)
+    done = command("evaluate", tiny_run, *option.split())
     assert done.returncode == 1
     assert done.stderr.startswith(sentence)
     assert len(done.stderr.strip().splitlines()) == 1
@@ -50,3 +61,45 @@ def test_the_validation_split_is_measured_and_reported_beside_the_test(
     done = command("report", folder, "--split=validation")
     assert done.stdout == f"Report: {folder / 'report-validation.html'}\n"
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_list_needs_no_model() -> None:
+    done = python("flamingo_jax.evaluate", "--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    for benchmark in BENCHMARKS.values():
+        assert f"\n{benchmark.name} " in done.stdout
+        assert all(file.path in done.stdout for file in benchmark.files)
+
+
+@pytest.mark.slow
+def test_benchmarks_are_asked_of_a_run_and_again_without_asking(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    official.coco(tmp_path / "data")
+    official.vqav2(tmp_path / "data")
+    official.okvqa(tmp_path / "data")
+    few = ("--shots=0,2", "--seed=0,1", "--limit=2", "--show_prompts=1", "--supports=rices")
+    folders = (f"--data_dir={tmp_path}/data", f"--cache_dir={tmp_path}/cache")
+    asked = ("--benchmark=coco,okvqa", f"--output={tmp_path}/out", *folders, *few)
+    done = command("evaluate", tiny_run, *asked)
+    assert done.returncode == 0, done.stderr
+    assert "<image>Output:" in done.stdout
+    assert "<image>Question: " in done.stdout
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(rows) == 8
+    assert {row["queries"] for row in rows} == {2}
+    overlap = json.loads((tmp_path / "out" / "overlap.json").read_text())
+    assert [entry["shared"] for entry in overlap] == [0, 0]
+    before = (tmp_path / "out" / "predictions.jsonl").read_bytes()
+    again = command("evaluate", tiny_run, *asked)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == rows
+    other = command("evaluate", tiny_run, *asked, "--limit=3")
+    assert other.returncode == 1
+    assert "limit was 2 and is 3): give another --output." in other.stderr
+    shutil.rmtree(tmp_path / "data" / "coco" / "val2014")
+    gone = command("evaluate", tiny_run, *asked, f"--output={tmp_path}/gone")
+    assert gone.returncode == 1
+    assert "Expected below the data folder:" in gone.stderr
+    assert "Traceback" not in gone.stderr

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
@@ -98,6 +99,10 @@ class Tokenizer:
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, markers left out."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+    def show(self, ids: Sequence[int]) -> str:
+        """The text of token ids, markers and all."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
     def _id(self, token: str) -> int:
         found = self._tokenizer.token_to_id(token)

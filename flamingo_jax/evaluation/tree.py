@@ -121,15 +121,25 @@ class PromptTree:
 
     def add(self, request: Request) -> Places:
         """Inserts a request's branches and says where its answers are read."""
-        tip = ROOT
-        for token, key in zip(request.tokens, request.seen, strict=True):
-            tip = self._child(tip, token, key)
-        key = request.seen[-1]
-        scored = scored_tokens(request.candidates, self._end)
-        targets = tuple(tuple(self._read(tip, key, answer)) for answer in scored)
+        tip, key = self.walk(request.tokens, request.seen), request.seen[-1]
+        targets = self.weigh(tip, key, request.candidates)
         right = (*request.candidates[request.gold], self._end)
         gold = tuple(zip(self._predictors(tip, key, right), right, strict=True))
         return Places(targets, gold)
+
+    def walk(self, tokens: Sequence[int], seen: Sequence[int]) -> int:
+        """Inserts a branch of tokens and the media they see; returns its last node."""
+        tip = ROOT
+        for token, key in zip(tokens, seen, strict=True):
+            tip = self._child(tip, token, key)
+        return tip
+
+    def weigh(
+        self, tip: int, key: int, candidates: Sequence[tuple[int, ...]]
+    ) -> tuple[tuple[int, ...], ...]:
+        """Inserts answers after a node, which see medium `key`; returns `Places.targets`."""
+        scored = scored_tokens(candidates, self._end)
+        return tuple(tuple(self._read(tip, key, answer)) for answer in scored)
 
     def _read(self, tip: int, key: int, answer: Sequence[int]) -> Iterable[int]:
         for index, token in zip(self._predictors(tip, key, answer), answer, strict=True):
@@ -156,11 +166,8 @@ def scored_tokens(candidates: Sequence[tuple[int, ...]], end: int) -> tuple[tupl
     is one of them. (End of chunk is weighted down in training; to score it always would add the
     noise of its calibration.)
     """
-
-    def goes_on(answer: tuple[int, ...]) -> bool:
-        return any(len(o) > len(answer) and o[: len(answer)] == answer for o in candidates)
-
-    return tuple((*answer, end) if goes_on(answer) else answer for answer in candidates)
+    beginnings = {answer[:length] for answer in candidates for length in range(len(answer))}
+    return tuple((*answer, end) if answer in beginnings else answer for answer in candidates)
 
 
 def pack(

@@ -45,11 +45,7 @@ def read_prompt(text: str, images: Sequence[Media], tokenizer: Tokenizer, size: 
     Raises:
       UserError: the counts of markers and images differ, or an image cannot be read.
     """
-    marker, around = tokenizer.text.image_token, tokenizer.text.around_image
-    if around:
-        text = text.replace(around, "").replace(marker, f"{around}{marker}{around}")
-        text = text.replace(around * 2, around)
-    tokens = (*tokenizer.start(), *tokenizer.encode(text))
+    marker, tokens = tokenizer.text.image_token, prompt_tokens(text, tokenizer)
     markers = tokens.count(tokenizer.image_id)
     if markers != len(images):
         raise UserError(
@@ -57,6 +53,15 @@ def read_prompt(text: str, images: Sequence[Media], tokenizer: Tokenizer, size: 
             "give one image for each marker."
         )
     return Prompt(tokens, tuple(read_media(image, size, tokenizer.text.fit) for image in images))
+
+
+def prompt_tokens(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Ids of a text with `<image>` markers, what starts a sequence and stands around images too."""
+    marker, around = tokenizer.text.image_token, tokenizer.text.around_image
+    if around:
+        text = text.replace(around, "").replace(marker, f"{around}{marker}{around}")
+        text = text.replace(around * 2, around)
+    return (*tokenizer.start(), *tokenizer.encode(text))
 
 
 def read_media(source: Media, size: int, fit: Fit = "pad") -> np.ndarray:

@@ -7,6 +7,8 @@ from flamingo_jax.evaluation.benchmarks.classes import (
     RareAct,
 )
 from flamingo_jax.evaluation.benchmarks.dialogues import VisDial
+from flamingo_jax.evaluation.benchmarks.digits import Digits
+from flamingo_jax.evaluation.benchmarks.emoji import NotoEmoji, Openmoji
 from flamingo_jax.evaluation.benchmarks.image_questions import Okvqa, Textvqa, Vizwiz, Vqav2
 from flamingo_jax.evaluation.benchmarks.images import Coco, Flickr30k
 from flamingo_jax.evaluation.benchmarks.published import Published
@@ -45,3 +47,8 @@ BENCHMARKS: dict[str, Published] = {
     )
 }
 """In the order of Flamingo's table."""
+
+OTHERS: dict[str, Published] = {
+    benchmark.name: benchmark for benchmark in (Digits(), Openmoji(), NotoEmoji())
+}
+"""Not of the paper; `all` leaves them out."""
