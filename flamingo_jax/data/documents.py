@@ -1,6 +1,7 @@
 """Documents: what every source of pages, pairs and clips gives, and their form on disk."""
 
 import dataclasses
+from typing import Any
 
 import msgpack
 
@@ -58,7 +59,8 @@ def to_bytes(document: Document) -> bytes:
     items = [
         item if isinstance(item, str) else [item.name, item.content] for item in document.items
     ]
-    return msgpack.packb([document.source, items])
+    record: Any = msgpack.packb([document.source, items])  # None without a buffer of its own
+    return record
 
 
 def from_bytes(record: bytes) -> Document:

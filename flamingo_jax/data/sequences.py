@@ -89,8 +89,8 @@ def pad(sequence: TokenSequence, length: int, media: int, pad_id: int, where: st
         raise UserError(f"{where}: a sequence has {found} media: raise media from {media}.")
     rest = length - tokens
     images = np.zeros((media, *sequence.media[0].shape), np.uint8)
-    for place, medium in zip(images, sequence.media, strict=False):
-        place[...] = medium
+    for i, medium in enumerate(sequence.media):
+        images[i] = medium
     return {
         "tokens_BxT": np.array(sequence.tokens + [pad_id] * rest, np.int32),
         "loss_mask_BxT": np.array(sequence.loss_mask + [0.0] * rest, np.float32),
