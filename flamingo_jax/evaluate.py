@@ -70,6 +70,7 @@ def main() -> None:
 
 def _benchmarks() -> None:
     from flamingo_jax import config
+    from flamingo_jax.data.hashes import read_hashes
     from flamingo_jax.evaluation import overlap, suite_run
     from flamingo_jax.evaluation.suite import SuiteConfig
     from flamingo_jax.evaluation.suite_page import summary
@@ -83,9 +84,7 @@ def _benchmarks() -> None:
     recipe = _CONFIG.value.to_dict() if _CONFIG.value else {}
     asked = config.build(SuiteConfig, {**recipe, **asked})
     handle = load(model)
-    training = (
-        overlap.read_hashes(Path(_HASHES.value)) if _HASHES.value else overlap.drawing_hashes(model)
-    )
+    training = read_hashes(Path(_HASHES.value)) if _HASHES.value else overlap.drawing_hashes(model)
     options = suite_run.Options(_BATCH_SIZE.value, _SHOW.value, training, Path(_CACHE_DIR.value))
     found = suite_run.evaluate_suite(handle, chosen, data_dir, output, asked, options)
     titles = {benchmark.name: benchmark.title for benchmark in chosen}

@@ -10,6 +10,7 @@ import pytest
 
 # The TPU compiler is installed for the planner: JAX must not look for a TPU, here or in commands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 
 # Compiling takes most of the tests' time, and their programs run once: half of it is saved.
 jax.config.update("jax_disable_most_optimizations", True)

@@ -18,7 +18,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "File to write.", required=True)
 def main() -> None:
     """Writes the file and says how many images there were."""
     from flamingo_jax.checkpoints.files import replaced
-    from flamingo_jax.data.web import hashes, inputs
+    from flamingo_jax.data import hashes
+    from flamingo_jax.data.web import inputs
 
     with replaced(Path(_OUTPUT.value)) as part:
         count = hashes.write_hashes(inputs.files(_INPUT.value), part)

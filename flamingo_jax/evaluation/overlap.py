@@ -1,24 +1,21 @@
 """Were the evaluation's images trained on? Perceptual hashes of both, compared.
 
-A hash is 64 bits of the signs of an image's lowest frequencies (imagehash's `phash`), which survive
-another size, compression or format. A file of hashes has one in 16 hexadecimal digits a line; what
-follows on the line is a name, and `#` begins a comment.
+A hash is 64 bits of the signs of an image's lowest frequencies, which survive another size,
+compression or format.
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from flamingo_jax.checkpoints.files import replaced
 from flamingo_jax.data.drawings import load_drawings
-from flamingo_jax.errors import UserError
+from flamingo_jax.data.hashes import perceptual_hash
 from flamingo_jax.evaluation.benchmark import Example, Media
 
 DISTANCE = 2
@@ -50,30 +47,9 @@ class Overlap:
         return dataclasses.asdict(self)
 
 
-def perceptual_hash(frames_FxHxWx3: np.ndarray) -> int:
-    """64 bits of an image, uint8; of a clip, those of its middle frame."""
-    middle = Image.fromarray(frames_FxHxWx3[len(frames_FxHxWx3) // 2])
-    return int(str(imagehash.phash(middle)), 16)
-
-
-def read_hashes(path: Path) -> np.ndarray:
-    """Hashes, uint64 [N], of a file.
-
-    Raises:
-      UserError: the file cannot be read, or a line begins with something else.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as perceptual hashes: {error}.") from error
-    words = [line.partition("#")[0].split() for line in lines]
-    for number, found in enumerate(words, 1):
-        if found and not re.fullmatch(r"[0-9a-fA-F]{16}", found[0]):
-            raise UserError(
-                f"{path}, line {number}: {found[0][:40]!r} is no perceptual hash: write its 64 "
-                "bits as 16 hexadecimal digits, as str(imagehash.phash(image)) does."
-            )
-    return np.array([int(found[0], 16) for found in words if found], np.uint64)
+def medium_hash(frames_FxHxWx3: np.ndarray) -> int:
+    """The perceptual hash of an image, uint8; of a clip, that of its middle frame."""
+    return perceptual_hash(Image.fromarray(frames_FxHxWx3[len(frames_FxHxWx3) // 2]))
 
 
 def drawing_hashes(folder: Path) -> np.ndarray:
@@ -81,14 +57,14 @@ def drawing_hashes(folder: Path) -> np.ndarray:
     if not (folder / "data").is_dir():
         return np.zeros(0, np.uint64)
     shown = [d.image for d in load_drawings(folder / "data") if d.split == "train"]
-    hashes = (perceptual_hash(image[None]) for image in tqdm(shown, "Hashes of the training set"))
+    hashes = (medium_hash(image[None]) for image in tqdm(shown, "Hashes of the training set"))
     return np.fromiter(hashes, np.uint64)
 
 
 def query_hashes(queries: Sequence[Example], read: Any, title: str) -> dict[Media, int]:
     """Hashes of all media of the queries; `read`: a medium -> uint8 [F, H, W, 3]."""
     media = dict.fromkeys(medium for query in queries for medium in query.media)
-    return {m: perceptual_hash(read(m)) for m in tqdm(media, f"Hashes of {title}", leave=False)}
+    return {m: medium_hash(read(m)) for m in tqdm(media, f"Hashes of {title}", leave=False)}
 
 
 def write_hashes(path: Path, hashes: Mapping[Media, int]) -> None:

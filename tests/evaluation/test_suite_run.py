@@ -10,7 +10,7 @@ import pytest
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.benchmark import Media, Score
 from flamingo_jax.evaluation.footage import read_frames
-from flamingo_jax.evaluation.overlap import perceptual_hash
+from flamingo_jax.evaluation.overlap import medium_hash
 from flamingo_jax.evaluation.suite import SuiteConfig
 from flamingo_jax.evaluation.suite_run import Options, choose, evaluate_suite
 from tests.evaluation.tiny import SIZE, tiny_handle
@@ -27,7 +27,7 @@ def test_everything_is_written_and_prompts_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     data, out = write_data(tmp_path / "data"), tmp_path / "out"
-    seen = perceptual_hash(read_frames(Media(data / "test3.png"), SIZE, "pad", 1))
+    seen = medium_hash(read_frames(Media(data / "test3.png"), SIZE, "pad", 1))
     found = evaluate_suite(
         tiny_handle(), [Written()], data, out, CONFIG, options(tmp_path, (seen ^ 0b101,))
     )

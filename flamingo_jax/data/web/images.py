@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 from PIL import Image
 
+from flamingo_jax.data.hashes import perceptual_hash
 from flamingo_jax.data.media import on_white
-from flamingo_jax.data.web.hashes import perceptual_hash
 from flamingo_jax.data.web.limits import Limits
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")

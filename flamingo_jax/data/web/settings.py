@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flamingo_jax.data.web.hashes import read_hashes
+from flamingo_jax.data.hashes import read_hashes
 from flamingo_jax.data.web.limits import Limits
 from flamingo_jax.data.web.texts import BlockList, check_languages
 from flamingo_jax.errors import UserError

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from flamingo_jax.data.web.hashes import perceptual_hash
+from flamingo_jax.data.hashes import perceptual_hash
 from flamingo_jax.data.web.images import Examiner
 from flamingo_jax.data.web.limits import Limits
 from tests.data.web.pages import picture

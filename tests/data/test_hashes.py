@@ -7,7 +7,7 @@ import imagehash
 import pytest
 from PIL import Image
 
-from flamingo_jax.data.web.hashes import perceptual_hash, read_hashes, write_hashes
+from flamingo_jax.data.hashes import perceptual_hash, read_hashes, write_hashes
 from flamingo_jax.errors import UserError
 from tests.data.web.pages import picture
 
