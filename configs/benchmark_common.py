@@ -10,7 +10,7 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Fields of `flamingo_jax.workload.BenchmarkConfig`."""
+    """Fields of `flamingo_jax.speed.workload.BenchmarkConfig`."""
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.dtype = "float32"
@@ -53,7 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.optimizer = dict(learning_rate=1e-4, gate_learning_rate=1e-4, warmup_steps=0)
     config.work = dict(batch=4, tokens=128, images=2, prompt=64, new_tokens=64, repeats=5)
-    config.scaling = dict(  # another, smaller model: flamingo_jax.workload.ScalingConfig
+    config.scaling = dict(  # another, smaller model: flamingo_jax.speed.workload.ScalingConfig
         devices=(1, 2, 4, 8),
         tokens=(64, 128, 256),
         images=(1, 2, 4),

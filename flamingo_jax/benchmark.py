@@ -8,12 +8,14 @@
 Weights and inputs are random. A training run's recipe is a config too: its model is timed.
 `scaling` is the cost of a training step against devices, tokens, images, layers and remat; it takes
 some minutes and, with --output, writes performance.md and performance.png there. `data` is the way
-from shards of image–text pairs to batches, beside decoding and resizing alone. `evaluation` times
+from shards of image–text pairs to batches, beside decoding and resizing alone, and from web pages
+to documents, beside parsing alone. `evaluation` times
 few-shot evaluation against prompts that are encoded anew for each query, and takes minutes too.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -33,7 +35,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder for scaling's page and fig
 
 def main() -> None:
     """Prints the figures."""
-    from flamingo_jax import scaling, scaling_page, workload, workload_data
+    from flamingo_jax.speed import scaling, scaling_page, workload
 
     config = workload.read(_CONFIG.value)
     if _WHAT.value == ["scaling"]:
@@ -41,10 +43,16 @@ def main() -> None:
         if _OUTPUT.value:
             scaling_page.write(Path(_OUTPUT.value), found)
     elif _WHAT.value == ["data"]:
-        found = workload_data.measure()
+        found = _data()
     else:
         found = workload.measure(config, tuple(_WHAT.value))
     print(json.dumps(found))
+
+
+def _data() -> dict[str, Any]:
+    from flamingo_jax.speed import data, extraction
+
+    return {**data.measure(), "extraction": extraction.extraction_speed()}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What all entry points share: one line instead of a traceback for a user's mistake."""
 
 import functools
+import importlib.metadata
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -63,6 +65,10 @@ def run(
             _leave(str(error), 1)
         except Interrupted as stop:
             _leave(str(stop), 130)
+        except ModuleNotFoundError as error:
+            if (extra := _extra_of(error.name or "")) is None:
+                raise
+            _leave(f"{error.name} is missing: pip install 'flamingo_jax[{extra}]' brings it.", 1)
         except Exception as error:
             if (words := no_room(error)) is None:
                 raise
@@ -74,6 +80,16 @@ def run(
 
     sys.unraisablehook = _unraisable
     app.run(guarded, flags_parser=functools.partial(_parse, recipe))
+
+
+def _extra_of(module: str) -> str | None:
+    """The extra of this package that brings a module; None if none does."""
+    wanted = module.split(".")[0].lower()
+    for requirement in importlib.metadata.requires("flamingo_jax") or ():
+        found = re.match(r"([\w.-]+).*extra == ['\"](\w+)['\"]", requirement)
+        if found and found[1].replace("-", "_").lower() == wanted:
+            return found[2]
+    return None
 
 
 def _parse(recipe: Callable[[], type] | None, arguments: Sequence[str]) -> list[str]:

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from flamingo_jax import config as configuration
-from flamingo_jax import workload
 from flamingo_jax.checks import check_config
 from flamingo_jax.models.flamingo import FlamingoConfig, LanguageModel, Seen, causal_context
 from flamingo_jax.models.nfnet import VisionEncoder
 from flamingo_jax.models.resampler import PerceiverResampler
 from flamingo_jax.models.vit import ViTConfig, ViTEncoder
 from flamingo_jax.parallel.flops import count_flops
+from flamingo_jax.speed import workload
 from flamingo_jax.training.optimizer import labels
 
 

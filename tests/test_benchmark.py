@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flamingo_jax import workload, workload_suite
 from flamingo_jax.errors import UserError
+from flamingo_jax.speed import suite, workload
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "benchmark_common.py"
@@ -142,9 +142,9 @@ def test_one_line_of_json_with_all_keys() -> None:
 
 @pytest.mark.slow
 def test_few_shot_evaluation_is_timed_in_all_its_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload_suite, "_open_flamingo", lambda config: None)
-    monkeypatch.setattr(workload_suite, "SHOTS", (0, 2))
-    found = workload_suite.measure_evaluation(workload.read(recipe(**TINY)), 8, 1)
+    monkeypatch.setattr(suite, "_open_flamingo", lambda config: None)
+    monkeypatch.setattr(suite, "SHOTS", (0, 2))
+    found = suite.measure_evaluation(workload.read(recipe(**TINY)), 8, 1)
     assert list(found) == ["0", "2"]
     assert list(found["0"]) == ["fixed", "reencoded", "fixed_speedup"]
     ways = ["fixed", "rices", "reencoded"]

@@ -172,3 +172,20 @@ def test_the_benchmark_names_a_missing_config() -> None:
     done = command("benchmark", "--config=configs/nope.py")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip() == "There is no config file configs/nope.py."
+
+
+@pytest.mark.parametrize(("module", "extra"), [("apache_beam", "data"), ("selectolax", "data")])
+def test_a_library_of_an_extra_that_is_missing_is_named_with_it(module: str, extra: str) -> None:
+    code = (
+        "import importlib, sys\n"
+        f"sys.modules['{module}'] = None\n"
+        "sys.argv = ['command']\n"
+        "from flamingo_jax import cli\n"
+        f"cli.run(lambda: importlib.import_module('{module}.utils'))"
+    )
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    named = done.stderr.split(" is missing")[0]
+    assert done.stderr == f"{named} is missing: pip install 'flamingo_jax[{extra}]' brings it.\n"
+    assert named.startswith(module)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from flamingo_jax import scaling, scaling_page, workload
 from flamingo_jax.errors import UserError
+from flamingo_jax.speed import scaling, scaling_page, workload
 from tests.test_benchmark import ROOT, TINY, recipe
 
 SMALL = {

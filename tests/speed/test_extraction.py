@@ -1,6 +1,6 @@
 """The speed of the extraction is measured on pages that it keeps."""
 
-from flamingo_jax.data.web.speed import extraction_speed
+from flamingo_jax.speed.extraction import extraction_speed
 
 
 def test_rows() -> None:

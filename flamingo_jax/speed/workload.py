@@ -65,7 +65,7 @@ class WorkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScalingConfig:
-    """What the cost of a training step is measured against; see `flamingo_jax.scaling`.
+    """What the cost of a training step is measured against; see `flamingo_jax.speed.scaling`.
 
     The model is the benchmark's, made small so that all of it takes minutes: some fields here take
     the place of its own, and the resampler has one layer.
@@ -165,7 +165,7 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT[:2]) -> dict[s
             found["generate_tokens_per_s"][str(batch)] = round(rate, 2)
             compile_s += first_s - seconds
     if "evaluation" in what:
-        from flamingo_jax.workload_suite import measure_evaluation
+        from flamingo_jax.speed.suite import measure_evaluation
 
         found["evaluation_queries_per_s"] = measure_evaluation(config)
     return {

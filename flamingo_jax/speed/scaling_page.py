@@ -46,7 +46,7 @@ def write(folder: Path, found: Mapping[str, Any]) -> None:
 
     Args:
       folder: made if absent.
-      found: from `flamingo_jax.scaling.measure`.
+      found: from `flamingo_jax.speed.scaling.measure`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with replaced(folder / "performance.png") as part:

@@ -28,7 +28,7 @@ from flamingo_jax.evaluation.packing import Ask
 from flamingo_jax.inference.cache import PromptBatch
 from flamingo_jax.inference.generate import GenerationConfig, generate
 from flamingo_jax.inference.handle import Flamingo, encode, resample
-from flamingo_jax.workload import BenchmarkConfig, random_variables
+from flamingo_jax.speed.workload import BenchmarkConfig, random_variables
 
 SHOTS = (0, 4, 32)
 BEAMS = 3
@@ -133,6 +133,6 @@ def _open_flamingo(config: BenchmarkConfig) -> Callable[[Sequence[int], int], No
     """OpenFlamingo's way, if it and PyTorch are installed."""
     if any(importlib.util.find_spec(name) is None for name in ("open_flamingo", "torch")):
         return None
-    from flamingo_jax.workload_peer import OpenFlamingo
+    from flamingo_jax.speed.peer import OpenFlamingo
 
     return OpenFlamingo(config, BEAMS, _NEW)

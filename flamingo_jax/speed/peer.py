@@ -15,7 +15,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, MptConfig, MptForCau
 
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.vit import ViTConfig
-from flamingo_jax.workload import BenchmarkConfig
+from flamingo_jax.speed.workload import BenchmarkConfig
 
 
 class OpenFlamingo:

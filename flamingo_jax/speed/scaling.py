@@ -27,11 +27,11 @@ from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import make_layout
 from flamingo_jax.parallel.mesh import MeshConfig
+from flamingo_jax.speed.workload import BenchmarkConfig, random_inputs, random_variables
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import make_optimizer
 from flamingo_jax.training.state import TrainState
 from flamingo_jax.training.step import make_step
-from flamingo_jax.workload import BenchmarkConfig, random_inputs, random_variables
 
 
 @dataclasses.dataclass(frozen=True)
