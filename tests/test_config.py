@@ -13,7 +13,8 @@ from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.vit import ViTConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-RECIPES = sorted(set(CONFIGS.glob("*.py")) - set(CONFIGS.glob("benchmark_*.py")))
+OTHERS = {CONFIGS / "benchmark_common.py", CONFIGS / "evaluation.py"}  # not of runs
+RECIPES = sorted(set(CONFIGS.glob("*.py")) - OTHERS)
 
 
 @dataclasses.dataclass(frozen=True)
