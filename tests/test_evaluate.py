@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from configs import evaluation
+from flamingo_jax import config as configuration
 from flamingo_jax.evaluation.benchmarks import BENCHMARKS
+from flamingo_jax.evaluation.suite import SuiteConfig
 from tests.evaluation.benchmarks import official
 from tests.tiny_run import finished, python
 
@@ -19,6 +22,11 @@ def tiny_run() -> Path:
 
 def command(module: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return python(f"flamingo_jax.{module}", f"--model={folder}", *options)
+
+
+def test_the_recipe_is_the_suites_own_protocol() -> None:
+    asked = configuration.build(SuiteConfig, evaluation.get_config())
+    assert asked == SuiteConfig(benchmarks=("all",))
 
 
 @pytest.mark.parametrize(
