@@ -105,8 +105,9 @@ def devices(topology: Topology) -> Sequence[Any]:
     Raises:
       UserError: there is no TPU compiler, or it knows no such slice.
     """
-    # There is nothing to ask a metadata server, and another process may compile, too.
+    # There is nothing to ask a metadata server or to log, and another process may compile, too.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_LOG_DIR", "disabled")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v4-8")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
