@@ -43,6 +43,7 @@ def tiny(**mesh: int) -> RunConfig:
     )
 
 
+@pytest.mark.slow
 def test_a_plan_has_what_a_whole_compilation_tells() -> None:
     config = scaled(tiny(fsdp=2, tensor=2), 2048.0)
     plan = plan_training("tiny", config, SLICE)
@@ -139,8 +140,11 @@ def test_batches_keep_their_proportions() -> None:
         scaled(config, 1.25)
 
 
+@pytest.mark.slow
 def test_a_search_ranks_what_fits_by_speed() -> None:
-    plans = search("tiny", tiny(), parse("v5e:2x2"))
+    config = tiny()
+    alone = dataclasses.replace(config.decoder, num_heads=1, num_kv_heads=1)  # no tensor to try
+    plans = search("tiny", dataclasses.replace(config, decoder=alone), parse("v5e:2x2"))
     ranks = [(not plan.fits, plan.roofline_seconds_per_step) for plan in plans]
     assert ranks == sorted(ranks)
     assert {plan.remat for plan in plans} == {"none", "dots", "full"}
@@ -159,6 +163,7 @@ def test_prefill_and_decoding() -> None:
         plan_serving("tiny", tiny(), parse("v5e:2x2"), Load(3, 32, 2, 32))
 
 
+@pytest.mark.slow
 def test_a_program_without_room_does_not_fit() -> None:
     config = tiny()
     large = dataclasses.replace(config.decoder, vocab_size=2**24)
