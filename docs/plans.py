@@ -31,7 +31,7 @@ these, and a slice whose chips they cannot be split over has them raised by as l
 The roofline is the longest of three times: the step's products and convolutions at the chips' peak
 rate (what is computed anew in the backward pass included), its memory traffic, and its
 communication. Days are that time for the recipe's 500,000 steps: a bound from below, which real
-runs miss by a factor of about two.
+runs do not reach.
 
 The paper's 80B took 15 days on 1,536 chips: {seconds:.1f} s a step over as many steps, {ratio:.0f}
 times the roofline of the batch above. Most of that is batch: what it trained with is not published.
