@@ -198,7 +198,12 @@ def _lines(path: Path) -> np.ndarray:
     end = np.concatenate([*ends, [size]]).astype(np.int64)
     start = np.concatenate([[0], end[:-1]])
     spans = np.stack([start, end - start], 1)
-    return spans[spans[:, 1] > 2] if len(spans) else spans
+    kept = spans[:, 1] > 2  # longer than the end of a line
+    with path.open("rb") as file:
+        for row in np.flatnonzero(~kept):
+            file.seek(start[row])
+            kept[row] = bool(file.read(int(end[row] - start[row])).strip())
+    return spans[kept]
 
 
 def _csv_records(path: Path) -> np.ndarray:
