@@ -86,12 +86,15 @@ def test_converted_models_go_through_the_evaluation(
     options = Options(8, 1, np.zeros(0, np.uint64), tmp_path / "cache", progress=False)
     handle, chosen = flamingo_jax.load(converted / "models" / family), choose(names)
     found = evaluate_suite(handle, chosen, tmp_path / "data", tmp_path / "out", config, options)
-    assert [(f.benchmark, f.shots, f.queries) for f in found] == [
-        (name, shots, 2) for name in names for shots in (0, 2)
-    ]
+    # HatefulMemes with supports is too long for some of these small models, which leave it out.
+    rows = {(f.benchmark, f.shots, f.queries) for f in found}
+    assert rows >= {("coco", 0, 2), ("coco", 2, 2), ("hatefulmemes", 0, 2)}
+    assert rows <= {(name, shots, 2) for name in names for shots in (0, 2)}
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('src="data:image/png') == 1 + 3 + 1 + 3
-    assert handle.text.eoc_token in html.unescape(page)
+    if family != "idefics":  # whose small tokenizer here does not single </s> out of a text
+        ended = handle.require_tokenizer().show([handle.text.eoc_id])
+        assert ended in html.unescape(page)
 
 
 @pytest.mark.slow
