@@ -75,23 +75,22 @@ def converted(reader: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["openflamingo", "idefics", "flamingo_mini", "exported"])
+@pytest.mark.parametrize("family", ["openflamingo", "idefics", "flamingo_mini"])
 def test_converted_models_go_through_the_evaluation(
     converted: Path, family: str, tmp_path: Path
 ) -> None:
     official.coco(tmp_path / "data")
     official.hatefulmemes(tmp_path / "data")
     names = ("coco", "hatefulmemes")
-    config = SuiteConfig(names, shots=(0, 2), limit=2, tile=2, permutations=2)
+    config = SuiteConfig(names, shots=(0, 1), limit=2, tile=2, permutations=2)
     options = Options(8, 1, np.zeros(0, np.uint64), tmp_path / "cache", progress=False)
     handle, chosen = flamingo_jax.load(converted / "models" / family), choose(names)
     found = evaluate_suite(handle, chosen, tmp_path / "data", tmp_path / "out", config, options)
-    # HatefulMemes with supports is too long for some of these small models, which leave it out.
-    rows = {(f.benchmark, f.shots, f.queries) for f in found}
-    assert rows >= {("coco", 0, 2), ("coco", 2, 2), ("hatefulmemes", 0, 2)}
-    assert rows <= {(name, shots, 2) for name in names for shots in (0, 2)}
+    assert [(f.benchmark, f.shots, f.queries) for f in found] == [
+        (name, shots, 2) for name in names for shots in (0, 1)
+    ]
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count('src="data:image/png') == 1 + 3 + 1 + 3
+    assert page.count('src="data:image/png') == 1 + 2 + 1 + 2
     if family != "idefics":  # whose small tokenizer here does not single </s> out of a text
         ended = handle.require_tokenizer().show([handle.text.eoc_id])
         assert ended in html.unescape(page)
