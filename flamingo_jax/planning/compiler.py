@@ -7,6 +7,7 @@ assigned. (Written to a folder, since of some generations JAX cannot ask for the
 """
 
 import dataclasses
+import math
 import multiprocessing
 import re
 import tempfile
@@ -19,7 +20,8 @@ import jax
 
 from flamingo_jax.errors import UserError
 
-_LAST = "*.after_optimizations_after_buffer_assignment.txt"  # of what is written before the code
+# The last file that is written before the code: once it is there, those before it are whole.
+_LAST = "*.after_optimizations_after_buffer_assignment.txt"
 _POLL = 0.05  # seconds
 
 
@@ -118,10 +120,10 @@ def _wait(pipe: Any, folder: Path) -> int | None:
 
 def argument_bytes(arguments: Any) -> int:
     """Bytes of a tree of shapes that lie on a mesh, a device."""
-    leaves = jax.tree.leaves(arguments)
-    shards = (leaf.sharding.shard_shape(leaf.shape) for leaf in leaves)
-    sizes = (jax.ShapeDtypeStruct(s, leaf.dtype) for s, leaf in zip(shards, leaves, strict=True))
-    return sum(size.size * size.dtype.itemsize for size in sizes)
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(arguments)
+    )
 
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -137,7 +139,7 @@ def _needed(message: str) -> int | None:
 def _read(folder: Path, seconds: float, told: Any) -> Compiled:
     """The compiler's assignment of memory, and the program that it belongs to."""
     (assignment,) = folder.glob("*.after_optimizations-buffer-assignment.txt")
-    (text,) = folder.glob(_LAST)
+    (text,) = folder.glob("*.after_optimizations.txt")
     sizes = {"argument": 0, "result": 0, "temp": 0}
     for line in assignment.read_text().splitlines():
         found = re.match(r"allocation \d+: size (\d+), (color \d+, )?", line)

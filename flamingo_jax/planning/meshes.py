@@ -5,18 +5,16 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 from jax.sharding import AbstractMesh
 
 from flamingo_jax.config import RunConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.axes import parameter_axes
-from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import Layout
 from flamingo_jax.parallel.mesh import AXES, MeshConfig
+from flamingo_jax.planning.compiler import argument_bytes
 from flamingo_jax.planning.hardware import Topology
-from flamingo_jax.training.optimizer import make_optimizer
-from flamingo_jax.training.state import TrainState, in_compute_type, init_variables
+from flamingo_jax.planning.program import held
 
 _ROOM = 0.25  # share of a device's memory that weights and optimizer state may take
 _MOST_TENSOR = 64
@@ -89,21 +87,15 @@ def candidates(config: RunConfig, topology: Topology) -> list[Candidate]:
     Raises:
       UserError: there is none; the message is that of the last one tried.
     """
-    model = FlamingoModel(config.model)
-    optimizer = make_optimizer(config.optimizer, config.loop.steps)
-    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
-    state = jax.eval_shape(lambda p: TrainState.create(p, optimizer), variables["params"])
-    held = (state, in_compute_type(variables["frozen"], config.dtype))
+    shapes = held(config)
     found, mistake = [], None
     for mesh in _meshes(config.mesh, topology):
         no_devices: Any = AbstractMesh(tuple(mesh.shape.values()), AXES)
         layout = Layout(no_devices, mesh, parameter_axes)
         try:
-            places = layout.shardings(held)
+            found.append(Candidate(mesh, argument_bytes(layout.abstract(shapes))))
         except UserError as error:
             mistake = error
-            continue
-        found.append(Candidate(mesh, _held_bytes(held, places)))
     if not found:
         raise mistake or UserError(f"No mesh has {topology.chips} devices.")
     return found
@@ -121,11 +113,6 @@ def _meshes(base: MeshConfig, topology: Topology) -> Iterator[MeshConfig]:
 
 def _divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
-
-
-def _held_bytes(tree: object, places: object) -> int:
-    leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(places), strict=True)
-    return sum(leaf.dtype.itemsize * math.prod(p.shard_shape(leaf.shape)) for leaf, p in leaves)
 
 
 def _smallest_batch(config: RunConfig) -> int:

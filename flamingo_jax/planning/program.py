@@ -70,16 +70,24 @@ def _flags(tree: Any, value: bool, params: bool | None = None) -> Any:
     return dataclasses.replace(flags, params=jax.tree.map(lambda _: params, tree.params))
 
 
-def _train_step(config: RunConfig, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
-    model = FlamingoModel(config.model)
-    optimizer = make_optimizer(config.optimizer, config.loop.steps)
+def held(config: RunConfig) -> tuple[TrainState, Any]:
+    """Shapes of what a run holds from step to step: its state, and what is frozen."""
+    model, optimizer = FlamingoModel(config.model), _optimizer(config)
     variables = jax.eval_shape(lambda: init_variables(model, config.seed))
     state = jax.eval_shape(lambda p: TrainState.create(p, optimizer), variables["params"])
-    frozen = in_compute_type(variables["frozen"], config.dtype)
+    return state, in_compute_type(variables["frozen"], config.dtype)
+
+
+def _optimizer(config: RunConfig) -> Any:
+    return make_optimizer(config.optimizer, config.loop.steps)
+
+
+def _train_step(config: RunConfig, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
+    state, frozen = held(config)
     datasets = config.mixture.datasets
     inputs = {dataset.name: _inputs(config, dataset, layout) for dataset in datasets}
     weights = {dataset.name: dataset.weight for dataset in datasets}
-    step = make_step(model, optimizer, weights, layout)
+    step = make_step(FlamingoModel(config.model), _optimizer(config), weights, layout)
     return step, (layout.abstract(state), layout.abstract(frozen), inputs)
 
 

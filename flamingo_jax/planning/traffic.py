@@ -41,69 +41,74 @@ def count_traffic(program: core.ClosedJaxpr, weights: Sequence[bool]) -> Traffic
       program: from `jax.make_jaxpr`.
       weights: of its arguments in order, which are weights.
     """
-    return _Walk().run(program.jaxpr, list(weights))[0]
+    return _run(program.jaxpr, weights)[0]
 
 
-class _Walk:
-    """Follows the weights through a program: what is made of weights alone is one, too."""
+def _run(jaxpr: core.Jaxpr, weights: Sequence[bool]) -> tuple[Traffic, list[bool]]:
+    """The traffic of a jaxpr whose arguments are weights or not, and which results are.
 
-    def run(self, jaxpr: core.Jaxpr, weights: Sequence[bool]) -> tuple[Traffic, list[bool]]:
-        """The traffic of a jaxpr whose arguments are weights or not, and which results are."""
-        known = dict(zip(jaxpr.invars, weights, strict=True))
-        known.update(dict.fromkeys(jaxpr.constvars, False))
-        total = Traffic()
-        for equation in jaxpr.eqns:
-            given = [self._is_weight(v, known) for v in equation.invars]
-            moved, made = self._equation(equation, given)
-            total += moved
-            known.update(zip(equation.outvars, made, strict=True))
-        return total, [self._is_weight(v, known) for v in jaxpr.outvars]
+    What is made of weights alone is one, too.
+    """
+    known = dict(zip(jaxpr.invars, weights, strict=True))
+    known.update(dict.fromkeys(jaxpr.constvars, False))
+    total = Traffic()
+    for equation in jaxpr.eqns:
+        given = [_is_weight(v, known) for v in equation.invars]
+        moved, made = _equation(equation, given)
+        total += moved
+        known.update(zip(equation.outvars, made, strict=True))
+    return total, [_is_weight(v, known) for v in jaxpr.outvars]
 
-    def _is_weight(self, variable: Any, known: dict[Any, bool]) -> bool:
-        return not isinstance(variable, core.Literal) and known[variable]
 
-    def _equation(self, equation: core.JaxprEqn, given: list[bool]) -> tuple[Traffic, list[bool]]:
-        name, parameters = equation.primitive.name, equation.params
-        if name in _PRODUCTS:
-            return self._product(equation, given)
-        inner = list(core.jaxprs_in_params(parameters))
-        if not inner:
-            # A constant, which is none, makes of weights nothing else.
-            constant = [isinstance(variable, core.Literal) for variable in equation.invars]
-            alone = all(a or b for a, b in zip(given, constant, strict=True))
-            return Traffic(), [alone and any(given)] * len(equation.outvars)
-        if name == "scan":
-            moved, made = self.run(inner[0], self._carried(equation, inner[0], given))
-            return moved * parameters["length"], made
-        found = [self.run(jaxpr, self._arguments(jaxpr, given)) for jaxpr in inner]
-        dearest = max(found, key=lambda pair: pair[0].weights + pair[0].activations)
-        made = dearest[1] if len(dearest[1]) == len(equation.outvars) else None
-        return dearest[0], made or [False] * len(equation.outvars)
+def _is_weight(variable: Any, known: dict[Any, bool]) -> bool:
+    return not isinstance(variable, core.Literal) and known[variable]
 
-    def _carried(self, equation: core.JaxprEqn, jaxpr: core.Jaxpr, given: list[bool]) -> list[bool]:
-        """A loop's arguments; what it carries is a weight only if every turn leaves it one."""
-        consts, carry = equation.params["num_consts"], equation.params["num_carry"]
-        given = list(given)
-        _, made = self.run(jaxpr, given)
-        for i in range(carry):
-            given[consts + i] = given[consts + i] and made[i]
-        return given
 
-    def _arguments(self, jaxpr: core.Jaxpr, given: list[bool]) -> list[bool]:
-        """Of a call's arguments, the last are the called program's (a branch's index is first)."""
-        return given[len(given) - len(jaxpr.invars) :]
+def _equation(equation: core.JaxprEqn, given: list[bool]) -> tuple[Traffic, list[bool]]:
+    name, parameters = equation.primitive.name, equation.params
+    if name in _PRODUCTS:
+        return _product(equation, given)
+    inner = list(core.jaxprs_in_params(parameters))
+    if not inner:
+        # A constant, which is none, makes of weights nothing else.
+        constant = [isinstance(variable, core.Literal) for variable in equation.invars]
+        alone = all(a or b for a, b in zip(given, constant, strict=True))
+        return Traffic(), [alone and any(given)] * len(equation.outvars)
+    if name == "scan":
+        moved, made = _run(inner[0], _carried(equation, inner[0], given))
+        return moved * parameters["length"], made
+    found = [_run(jaxpr, _arguments(jaxpr, given)) for jaxpr in inner]
+    dearest = max(found, key=lambda pair: pair[0].weights + pair[0].activations)
+    made = dearest[1] if len(dearest[1]) == len(equation.outvars) else None
+    return dearest[0], made or [False] * len(equation.outvars)
 
-    def _product(self, equation: core.JaxprEqn, given: list[bool]) -> tuple[Traffic, list[bool]]:
-        weights = activations = 0
-        for variable, is_weight in zip(equation.invars, given, strict=True):
-            if is_weight:
-                weights += _bytes(variable)
-            else:
-                activations += _bytes(variable)
-        result = sum(map(_bytes, equation.outvars))
-        if all(given):
-            return Traffic(weights + result, activations), [True]
-        return Traffic(weights, activations + result), [False]
+
+def _carried(equation: core.JaxprEqn, jaxpr: core.Jaxpr, given: list[bool]) -> list[bool]:
+    """A loop's arguments; what it carries is a weight only if every turn leaves it one."""
+    consts, carry = equation.params["num_consts"], equation.params["num_carry"]
+    given = list(given)
+    _, made = _run(jaxpr, given)
+    for i in range(carry):
+        given[consts + i] = given[consts + i] and made[i]
+    return given
+
+
+def _arguments(jaxpr: core.Jaxpr, given: list[bool]) -> list[bool]:
+    """Of a call's arguments, the last are the called program's (a branch's index is first)."""
+    return given[len(given) - len(jaxpr.invars) :]
+
+
+def _product(equation: core.JaxprEqn, given: list[bool]) -> tuple[Traffic, list[bool]]:
+    weights = activations = 0
+    for variable, is_weight in zip(equation.invars, given, strict=True):
+        if is_weight:
+            weights += _bytes(variable)
+        else:
+            activations += _bytes(variable)
+    result = sum(map(_bytes, equation.outvars))
+    if all(given):
+        return Traffic(weights + result, activations), [True]
+    return Traffic(weights, activations + result), [False]
 
 
 def _bytes(variable: Any) -> int:
