@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from flamingo_jax.inference.beam import Beams, expand
+from flamingo_jax.inference.beam import search
 from flamingo_jax.inference.layers import Cache, Weights, forward
 from flamingo_jax.models.decoder import Context
 from flamingo_jax.models.flamingo import FlamingoConfig
@@ -150,32 +150,31 @@ def search_branches(
     B, W = G * Q, width
     logits_GxQxV, cache = _extend(config, weights, trunk, branches, room * Q * W)
     V = logits_GxQxV.shape[-1]
-    ends, penalty = jnp.array(stop), jnp.float32(0.0)
     step = functools.partial(_decode, config, weights, trunk, branches, cache.media)
 
-    def going_on(state: tuple) -> Array:
-        number, beams, _, _ = state
-        return (number < limit - 1) & (beams.ended_score_BxW[:, 0] < beams.score_BxW[:, 0]).any()
+    def decode(kept: tuple, tokens_BxWxM: Array, number: Array) -> tuple[Array, tuple]:
+        lineage_BxWxM, text = kept
+        logits, text = step(text, tokens_BxWxM, lineage_BxWxM, number)
+        return logits.reshape(B, W, V), (lineage_BxWxM, text)
 
-    def go_on(state: tuple) -> tuple:
-        number, beams, lineage_BxWxM, text = state
-        logits, text = step(text, beams.tokens_BxWxM, lineage_BxWxM, number)
-        beams, parent_BxW = expand(beams, logits.reshape(B, W, V), number + 1, penalty, ends)
-        lineage = jnp.take_along_axis(lineage_BxWxM, parent_BxW[..., None], axis=1)
-        return number + 1, beams, lineage.at[:, :, number + 1].set(jnp.arange(W)), text
+    def follow(kept: tuple, parent_BxW: Array, number: Array) -> tuple:
+        lineage_BxWxM, text = kept
+        lineage_BxWxM = jnp.take_along_axis(lineage_BxWxM, parent_BxW[..., None], axis=1)
+        return lineage_BxWxM.at[:, :, number].set(jnp.arange(W)), text
 
-    nothing = jnp.zeros((B, W, room), jnp.int32)
-    none = jnp.full((B, W), -jnp.inf)
-    first = jnp.where(jnp.asarray(asked_GxQ).reshape(B), 0.0, -jnp.inf)
-    beams = Beams(nothing, none.at[:, 0].set(first), nothing, none)
-    logits = jnp.broadcast_to(logits_GxQxV.reshape(B, 1, V), (B, W, V))
-    beams, _ = expand(beams, logits, jnp.int32(0), penalty, ends)
-    lineage = nothing.at[:, :, 0].set(jnp.arange(W))
-    state = (jnp.int32(0), beams, lineage, cache.text)
-    _, beams, _, _ = jax.lax.while_loop(going_on, go_on, state)
-    alive_better = beams.score_BxW[:, 0] > beams.ended_score_BxW[:, 0]
-    best = jnp.where(alive_better[:, None], beams.tokens_BxWxM[:, 0], beams.ended_BxWxM[:, 0])
-    return best.reshape(G, Q, room)
+    lineage_BxWxM = jnp.zeros((B, W, room), jnp.int32).at[:, :, 0].set(jnp.arange(W))
+    best_BxM = search(
+        logits_GxQxV.reshape(B, V),
+        jnp.where(jnp.asarray(asked_GxQ).reshape(B), 0.0, -jnp.inf),
+        (decode, follow),
+        (lineage_BxWxM, cache.text),
+        limit=jnp.asarray(limit),
+        penalty=jnp.float32(0.0),
+        room=room,
+        width=width,
+        stop=stop,
+    )
+    return best_BxM.reshape(G, Q, room)
 
 
 def _extend(

@@ -9,6 +9,7 @@ Axes: B batch, W beams, M slots for new tokens, S slots of the cache, V vocabula
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +21,8 @@ from flamingo_jax.inference.layers import Weights
 from flamingo_jax.models.flamingo import FlamingoConfig
 
 Array = jax.Array
+Decode = Callable[[Any, Array, Array], tuple[Array, Any]]
+Follow = Callable[[Any, Array, Array], Any]
 
 
 @struct.dataclass
@@ -64,9 +67,62 @@ def beam_search(
     """
     B, V = start.logits_BxV.shape
     rows = start.repeated(width)
-    nothing = jnp.zeros((B, width, room), jnp.int32)
+
+    def decode(text: Any, tokens_BxWxM: Array, number: Array) -> tuple[Array, Any]:
+        token_B = tokens_BxWxM[:, :, number].reshape(-1)
+        logits, text = decode_step(config, weights, rows, text, token_B, number)
+        return logits.reshape(B, width, V), text
+
+    def follow(text: Any, parent_BxW: Array, number: Array) -> Any:
+        return _follow(text, parent_BxW, start.slots)
+
+    return search(
+        start.logits_BxV,
+        jnp.zeros((B,)),
+        (decode, follow),
+        rows.cache.text,
+        limit=limit,
+        penalty=penalty,
+        room=room,
+        width=width,
+        stop=stop,
+    )
+
+
+def search(
+    first_BxV: Array,
+    score_B: Array,
+    model: tuple[Decode, Follow],
+    kept: Any,
+    *,
+    limit: Array,
+    penalty: Array,
+    room: int,
+    width: int,
+    stop: tuple[int, ...],
+) -> Array:
+    """Beam search with a model that is given as functions; to be called while one is traced.
+
+    Args:
+      first_BxV: float32 logits of the first token.
+      score_B: float32 of the empty hypothesis: 0, or -inf for a row that nothing is asked of.
+      model: `decode(kept, tokens_BxWxM, number)` gives the logits [B, W, V] after token `number` of
+        the hypotheses, and `kept` with that token; `follow(kept, parent_BxW, number)` lets token
+        `number` go on from the beams that are named.
+      kept: what the model keeps, keys and values for instance, of all but the new tokens.
+      limit: int32 scalar, most new tokens.
+      penalty: float32 scalar, power of the length that log-likelihoods are divided by.
+      room: M.
+      width: W.
+      stop: ids that end a hypothesis.
+
+    Returns:
+      As `beam_search`.
+    """
+    (decode, follow), (B, V) = model, first_BxV.shape
+    nothing, ends = jnp.zeros((B, width, room), jnp.int32), jnp.array(stop)
     none = jnp.full((B, width), -jnp.inf)
-    beams = Beams(nothing, none.at[:, 0].set(0.0), nothing, none)
+    beams = Beams(nothing, none.at[:, 0].set(score_B), nothing, none)
 
     def going_on(state: tuple[Array, Beams, Any]) -> Array:
         number, beams, _ = state
@@ -74,17 +130,14 @@ def beam_search(
         return (number < limit - 1) & (beams.ended_score_BxW[:, 0] < bound).any()
 
     def step(state: tuple[Array, Beams, Any]) -> tuple[Array, Beams, Any]:
-        number, beams, text = state
-        token_BxW = beams.tokens_BxWxM[:, :, number]
-        logits, text = decode_step(config, weights, rows, text, token_BxW.reshape(-1), number)
-        beams, parent_BxW = expand(
-            beams, logits.reshape(B, width, V), number + 1, penalty, jnp.array(stop)
-        )
-        return number + 1, beams, _follow(text, parent_BxW, start.slots)
+        number, beams, kept = state
+        logits_BxWxV, kept = decode(kept, beams.tokens_BxWxM, number)
+        beams, parent_BxW = expand(beams, logits_BxWxV, number + 1, penalty, ends)
+        return number + 1, beams, follow(kept, parent_BxW, number + 1)
 
-    first = jnp.broadcast_to(start.logits_BxV[:, None], (B, width, V))
-    beams, _ = expand(beams, first, jnp.int32(0), penalty, jnp.array(stop))
-    number, beams, _ = jax.lax.while_loop(going_on, step, (jnp.int32(0), beams, rows.cache.text))
+    first_BxWxV = jnp.broadcast_to(first_BxV[:, None], (B, width, V))
+    beams, _ = expand(beams, first_BxWxV, jnp.int32(0), penalty, ends)
+    number, beams, _ = jax.lax.while_loop(going_on, step, (jnp.int32(0), beams, kept))
     length = (number + 1).astype(jnp.float32)
     alive_better = beams.score_BxW[:, 0] / length**penalty > beams.ended_score_BxW[:, 0]
     return jnp.where(alive_better[:, None], beams.tokens_BxWxM[:, 0], beams.ended_BxWxM[:, 0])

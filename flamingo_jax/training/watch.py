@@ -14,6 +14,7 @@ _SPIKE = 6.0
 """A loss this many robust standard deviations above the median is a spike."""
 _LEAST = 20  # losses before there is a median to speak of
 _SLOW = 0.2  # share of the time that the device may wait for its inputs
+_MOMENT_S = 10.0  # seconds of steps below which that share is chance
 
 
 class Watch:
@@ -61,8 +62,10 @@ class Watch:
         self._waited += waited
 
     def data(self, step: int) -> None:
-        """Looks whether the data pipeline kept up since the last call."""
-        share = self._waited / self._seconds if self._seconds else 0.0
+        """Looks whether the data pipeline kept up, once there are seconds enough to judge it by."""
+        if self._seconds < _MOMENT_S:
+            return
+        share = self._waited / self._seconds
         if share > _SLOW:
             _log.warning(
                 "Slow data pipeline at step %d%s: the device waited %.0f%% of the time for its "

@@ -30,13 +30,21 @@ def test_a_falling_or_noisy_loss_is_no_spike(caplog: Log) -> None:
 def test_a_device_that_waits_for_its_data(caplog: Log) -> None:
     watch = Watch(1.0)
     watch.data(0)
-    watch.step(1.0, 0.1)
+    watch.step(20.0, 2.0)
     watch.data(1)
     assert not caplog.records
-    watch.step(1.0, 0.5)
-    watch.step(1.0, 0.3)
+    watch.step(20.0, 10.0)
+    watch.step(20.0, 6.0)
     watch.data(3)
     assert "Slow data pipeline at step 3: the device waited 40% of the time" in caplog.text
+
+
+def test_a_moment_of_waiting_is_no_slow_pipeline(caplog: Log) -> None:
+    watch = Watch(1.0)
+    for step in range(1, 4):
+        watch.step(4.0, 4.0)
+        watch.data(step)
+        assert bool(caplog.records) == (step == 3)
 
 
 def test_a_stall_says_where_and_once(caplog: Log) -> None:
