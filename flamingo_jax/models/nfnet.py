@@ -23,6 +23,8 @@ Array = jax.Array
 
 _GAIN = 1.7015043497085571
 """Keeps unit variance through a GELU of a standard normal input (arXiv:2102.06171, §2)."""
+_FEW = 4
+"""So many blocks are no loop: XLA for CPUs takes many times as long for a gradient inside one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +227,7 @@ class Stage(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True},
             length=more,
+            unroll=0 if more <= _FEW else 1,  # 0 unrolls all
         )
         betas = jnp.array([cfg.deviation(b) for b in range(1, self.depth)], self.dtype)
         return scanned(Block(cfg, channels, 1, False, self.dtype, name="rest"), x, betas)[0]

@@ -196,3 +196,14 @@ def test_a_window_that_hangs_over_the_edge_is_averaged_over_what_it_covers():
     x = np.full((1, 3, 3, 5), 0.5, np.float32)
     found = jax.jit(block.apply)(drawn(block, x, 1.0), x, 1.0)
     np.testing.assert_allclose(found, np.broadcast_to(found[:, :1, :1], found.shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "loops"), [(2, 0), (5, 0), (6, 1)])
+def test_few_blocks_are_no_loop_in_the_gradient(depth: int, loops: int) -> None:
+    """A kernel's gradient inside of one made the vision stage five times as long on a CPU."""
+    config = VisionConfig(32, (8, 8), (2, 2), (16,), (depth,), (1,))
+    model, images = VisionEncoder(config), jnp.ones((1, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    gradient = jax.grad(lambda variables: model.apply(variables, images).sum())
+    program = jax.jit(gradient).lower(variables).as_text()
+    assert ("stablehlo.while" in program) == bool(loops)
