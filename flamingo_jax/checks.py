@@ -211,6 +211,10 @@ def _mixture(config: RunConfig) -> Rules:
             f"{where}.media is {dataset.media}, but same_different shows two images a turn: "
             "raise media.",
         )
+        yield (
+            dataset.held_out == 0 or dataset.held_out >= 2,
+            f"{where}.held_out must be 0, or from 2, not {dataset.held_out}.",
+        )
         yield dataset.weight >= 0, f"{where}.weight must be 0 or more, not {dataset.weight}."
         yield 0 <= dataset.p_next <= 1, f"{where}.p_next must be from 0 to 1, not {dataset.p_next}."
         shares = dataset.families.values()

@@ -16,13 +16,15 @@ from flax import traverse_util
 
 from flamingo_jax import config as configuration
 from flamingo_jax.checkpoints import smollm2
-from flamingo_jax.checkpoints.store import load_tree, save_tree
+from flamingo_jax.checkpoints.files import write_json
+from flamingo_jax.checkpoints.store import load_params, load_tree, save_tree
 from flamingo_jax.checks import check_config, check_decoder, check_drawable, check_sizes
 from flamingo_jax.config import RunConfig
 from flamingo_jax.data.drawings import Drawing, load_drawings
 from flamingo_jax.data.mixture import make_iterator
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation.held_out import held_out_losses, held_out_table
 from flamingo_jax.evaluation.page import write_report
 from flamingo_jax.evaluation.run import evaluate, write_results
 from flamingo_jax.evaluation.table import summary
@@ -78,6 +80,11 @@ def run(config: RunConfig, folder: Path, profiled: range = range(0)) -> None:
             found = evaluate(load(folder, features=features), drawings, config.evaluation, "test")
             if lead():
                 write_results(folder, found, "test")
+    if any(dataset.held_out for dataset in config.mixture.datasets):
+        with timed(clock, "held out"), lead_first("held out"):
+            held_out = measure_held_out(config, folder, tokenizer, features)
+        if lead():
+            print(held_out_table(held_out))
     if lead():
         print(summary(json.loads((folder / "results.json").read_text(encoding="utf-8"))))
         print(f"Report: {write_report(folder)}")
@@ -205,6 +212,24 @@ def train_flamingo(
         profiled,
         Tally(config.mixture, folder, lambda: batches.skipped),
     )
+
+
+def measure_held_out(
+    config: RunConfig, folder: Path, tokenizer: Tokenizer, features: FeatureCache
+) -> list[dict[str, Any]]:
+    """The rows of `held_out.json`, which are measured if it is not there."""
+    path = folder / "held_out.json"
+    if not path.exists():
+        variables = {
+            "params": load_params(folder / "checkpoints"),
+            "frozen": load_tree(folder / "frozen"),
+        }
+        model, size = FlamingoModel(config.model), config.vision.image_size
+        rows = held_out_losses(
+            model, variables, features, config.mixture, tokenizer, size, config.seed
+        )
+        write_json(path, [dataclasses.asdict(row) for row in rows])
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def joined(language: Any, pretrained: Any) -> Any:

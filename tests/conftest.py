@@ -1,4 +1,4 @@
-"""The main job in small, run once for all tests that need a finished run."""
+"""What tests share: the main job in small, run once, and the language model's tokenizer."""
 
 import os
 import subprocess
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import jax
 import pytest
+
+from flamingo_jax.checkpoints import smollm2
+from flamingo_jax.data.tokenizer import Tokenizer
 
 # The TPU compiler is installed for the planner: JAX must not look for a TPU, here or in commands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -17,6 +20,14 @@ jax.config.update("jax_disable_most_optimizations", True)
 
 ROOT = Path(__file__).parent.parent
 WRITTEN_LATER = ("results", "gallery", "attention", "report")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """That of the language model."""
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    smollm2.write_tokenizer(smollm2.find_gguf(), path)
+    return Tokenizer.load(path)
 
 
 @pytest.fixture(scope="session")

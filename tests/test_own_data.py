@@ -1,6 +1,7 @@
 """The main job with files beside the drawings: it trains, tells what it skips, goes on alike."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ def config(folder: Path, **mixture: Any) -> RunConfig:
     pairs = many(folder / "pairs", 16, (3, 7))
     datasets = (
         *tiny_job.CONFIG.mixture.datasets[:1],
-        DatasetConfig("pages", "interleaved", 2, 1.0, 48, 2, 48, p_next=0.5, path=str(pages)),
+        DatasetConfig(
+            *("pages", "interleaved", 2, 1.0, 48, 2, 48), p_next=0.5, path=str(pages), held_out=4
+        ),
         DatasetConfig("pairs", "pairs", 2, 0.2, 24, 1, 24, path=str(pairs), flip=True),
         DatasetConfig("clips", "video", 1, 0.03, 24, 1, 24, frames=4, path=str(videos)),
     )
@@ -57,6 +60,13 @@ def test_files_and_drawings_in_one_run(folder: Path, tmp_path: Path) -> None:
     (folder / "results.json").unlink()
     job.run(recipe, folder)
     assert before == {name: (folder / name).read_bytes() for name in before}
+    held_out = json.loads((folder / "held_out.json").read_text())
+    assert [(row["dataset"], row["images"]) for row in held_out] == [
+        ("pages", "true"),
+        ("pages", "other"),
+        ("pages", "blank"),
+    ]
+    assert f"{held_out[0]['loss']:.3f}" in (folder / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ class DatasetConfig:
       p_next: share of sequences whose text comes before its media.
       eoc_weight: weight of the loss on `<|endofchunk|>`.
       path: of a source of documents, see `sources.opening`; None makes them of drawings.
+      held_out: of so many records of the path one is not trained on, and the loss on it is
+        measured at the run's end; 0 for none.
       flip: images are mirrored half of the time, where the text does not speak of sides.
       colour: images get other colours, where the text does not speak of colours.
     """
@@ -41,6 +43,7 @@ class DatasetConfig:
     p_next: float = 0.0
     eoc_weight: float = 0.1
     path: str | None = None
+    held_out: int = 0
     flip: bool = False
     colour: bool = False
 
@@ -51,6 +54,11 @@ class DatasetConfig:
             raise UserError(
                 f"Data set {self.name}: episodes are made of drawings, not of {self.path}: set "
                 "kind to interleaved, pairs or video."
+            )
+        if self.held_out and self.path is None:
+            raise UserError(
+                f"Data set {self.name}: held_out is for data sets with a path; drawings have a "
+                "test split."
             )
         for family in self.families:
             if family not in FAMILIES:

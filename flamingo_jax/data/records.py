@@ -1,8 +1,9 @@
 """Examples made of a source's documents, in a seeded order; what cannot be used is skipped."""
 
 import collections
+import contextlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import grain
 import numpy as np
@@ -12,6 +13,7 @@ from flamingo_jax.data.bad_records import BadRecord, Problem
 from flamingo_jax.data.clips import read_clip
 from flamingo_jax.data.datasets import DatasetConfig
 from flamingo_jax.data.documents import Document, Medium
+from flamingo_jax.data.figures import captioned_figures
 from flamingo_jax.data.layouts import Limits, lay_out_page, lay_out_pair
 from flamingo_jax.data.pictures import read_picture
 from flamingo_jax.data.sequences import TokenSequence, pad
@@ -24,7 +26,7 @@ Example = tuple[dict[str, np.ndarray], list[Problem]]
 """Arrays by field of `Batch`, without the batch axis, and what was skipped for it."""
 
 _MAKES: Mapping[Gives, tuple[str, ...]] = {
-    "pages": ("interleaved",),
+    "pages": ("interleaved", "pairs"),
     "pairs": ("pairs", "interleaved"),
     "videos": ("video",),
 }
@@ -54,7 +56,9 @@ def open_records(config: DatasetConfig) -> Source:
 class Records:
     """Examples by number: an epoch is a seeded order of all records, each of them once.
 
-    Where a record cannot be used the one after it, in this order, takes its place.
+    Where a record cannot be used the one after it, in this order, takes its place. Of every
+    `held_out` records the first is in no epoch. The pairs of a page are its captioned figures, of
+    which one is drawn; a page that has none is passed over.
     """
 
     def __init__(
@@ -70,6 +74,15 @@ class Records:
             config.eoc_weight,
             config.p_next,
         )
+        if len(source) < config.held_out:
+            raise UserError(
+                f"Data set {config.name}: held_out is {config.held_out}, but {config.path} has "
+                f"{len(source)} records: lower it, or set it to 0 to hold out none."
+            )
+
+    def __len__(self) -> int:
+        """Records an epoch."""
+        return len(self._source) - len(self._held_out())
 
     def __getitem__(self, number: int) -> Example:
         """Example `number`, of this epoch or a later one.
@@ -79,34 +92,72 @@ class Records:
         """
         rng = np.random.default_rng((self._seed, number))
         problems: list[Problem] = []
-        for skipped in range(min(_IN_A_ROW, len(self._source))):
+        for skipped in range(min(_IN_A_ROW, len(self))):
             record = self._record(number + skipped)
             where = f"{self._config.path}#{record}"
             try:
                 document = self._source[record]
                 where = document.source
-                sequence, lost = self._laid_out(document, rng)
+                parts = self._parts(document)
+                if not parts:
+                    continue
+                part = parts[0] if len(parts) == 1 else parts[rng.integers(len(parts))]
+                arrays, lost = self._laid_out(part, rng)
             except BadRecord as error:
                 problems.append(Problem(where, error.reason, str(error)[:300]))
                 continue
-            config, name = self._config, f"Data set {self._config.name}"
-            arrays = pad(sequence, config.length, config.media, self._tokenizer.pad_id, name)
             return arrays, [*problems, *lost]
+        if not problems:
+            raise UserError(
+                f"Data set {self._config.name}: no page of many in {self._config.path} has a "
+                "figure with a caption to make pairs of: set its kind to interleaved."
+            )
         raise UserError(
             f"Data set {self._config.name}: none of {len(problems)} records of {self._config.path} "
             f"in a row can be used ({counted(problems)}): look at them with python -m "
             f"flamingo_jax.data.show {self._config.path}."
         )
 
+    def held_out(self, most: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """The examples of the first `most` records held out: (record, arrays).
+
+        A page's captioned figures are an example each. What cannot be used is left out.
+        """
+        for record in self._held_out()[:most]:
+            rng = np.random.default_rng((self._seed, len(self._source), record))
+            try:
+                parts = self._parts(self._source[record])
+            except BadRecord:
+                continue
+            for part in parts:
+                with contextlib.suppress(BadRecord):
+                    yield record, self._laid_out(part, rng)[0]
+
+    def _held_out(self) -> range:
+        every = self._config.held_out
+        return range(0, len(self._source), every) if every else range(0)
+
     def _record(self, number: int) -> int:
         """Which record is the one of that number, in the epochs' orders one after another."""
-        epoch, place = divmod(number, len(self._source))
+        epoch, place = divmod(number, len(self))
         seed = (self._seed + epoch) % 2**32
-        return grain.experimental.index_shuffle(
-            place, max_index=len(self._source) - 1, seed=seed, rounds=4
-        )
+        kept = grain.experimental.index_shuffle(place, max_index=len(self) - 1, seed=seed, rounds=4)
+        every = self._config.held_out
+        return kept + kept // (every - 1) + 1 if every else kept
 
-    def _laid_out(
+    def _parts(self, document: Document) -> list[Document]:
+        """The documents of which examples are made: the one given, or its captioned figures."""
+        if self._source.schema.gives == "pages" and self._config.kind == "pairs":
+            return captioned_figures(document)
+        return [document]
+
+    def _laid_out(self, document: Document, rng: np.random.Generator) -> Example:
+        config, name = self._config, f"Data set {self._config.name}"
+        sequence, lost = self._sequence(document, rng)
+        arrays = pad(sequence, config.length, config.media, self._tokenizer.pad_id, name)
+        return arrays, lost
+
+    def _sequence(
         self, document: Document, rng: np.random.Generator
     ) -> tuple[TokenSequence, list[Problem]]:
         text = " ".join(item for item in document.items if isinstance(item, str))

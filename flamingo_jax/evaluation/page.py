@@ -9,6 +9,7 @@ import jinja2
 
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation import plots
+from flamingo_jax.evaluation.held_out import held_out_cells
 from flamingo_jax.evaluation.table import summary_cells
 from flamingo_jax.training.journal import read_rows
 
@@ -40,8 +41,8 @@ def write_report(folder: Path, split: str = "test") -> Path:
 
     Args:
       folder: of the run. Read are metrics.jsonl, timing.jsonl, stages.json, config.json,
-        versions.json, vision/results.json, vision/metrics.jsonl, and what the evaluation wrote.
-        The page says which parts are missing.
+        versions.json, held_out.json, vision/results.json, vision/metrics.jsonl, and what the
+        evaluation wrote. The page says which parts are missing.
       split: whose results are shown; those of `validation` go to `report-validation.html`.
 
     Returns:
@@ -59,6 +60,7 @@ def write_report(folder: Path, split: str = "test") -> Path:
         rows=_json(folder / f"results{suffix}.json") or [],
         gallery=_json(folder / f"gallery{suffix}.json") or [],
         heat_maps=_json(folder / f"attention{suffix}.json") or [],
+        held_out=_json(folder / "held_out.json") or [],
         metrics=_lines(folder / "metrics.jsonl"),
         timing=_lines(folder / "timing.jsonl"),
         seconds=_json(folder / "stages.json") or {},
@@ -78,6 +80,7 @@ def render(
     rows: plots.Rows,
     gallery: Sequence[Mapping[str, Any]],
     heat_maps: Sequence[Mapping[str, Any]],
+    held_out: Sequence[Mapping[str, Any]],
     metrics: plots.Rows,
     timing: plots.Rows,
     seconds: Mapping[str, float],
@@ -108,6 +111,7 @@ def render(
         losses=(
             plots.data_uri(plots.loss_curves(metrics, "nats a scored token")) if metrics else None
         ),
+        held_out=held_out_cells(held_out),
         gates=(
             plots.data_uri(plots.gates(metrics)) if any("gates" in row for row in metrics) else None
         ),

@@ -61,9 +61,14 @@ def select_answers(batch: Batch, most: int) -> tuple[np.ndarray, np.ndarray, np.
     return np.maximum(token_BxA - 1, 0), targets, weights
 
 
+def token_losses(logits_BxAxV: Array, targets_BxA: HostOrDevice) -> Array:
+    """-log p(target), float32 [B, A]."""
+    logits = logits_BxAxV.astype(jnp.float32)
+    picked = jnp.take_along_axis(logits, jnp.asarray(targets_BxA)[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - picked
+
+
 def answer_loss(logits_BxAxV: Array, targets_BxA: Array, weights_BxA: Array) -> Array:
     """Weighted mean of -log p(target), a float32 scalar; 0 where all weights are 0."""
-    logits = logits_BxAxV.astype(jnp.float32)
-    picked = jnp.take_along_axis(logits, targets_BxA[..., None], axis=-1)[..., 0]
-    nll_BxA = jax.nn.logsumexp(logits, axis=-1) - picked
+    nll_BxA = token_losses(logits_BxAxV, targets_BxA)
     return jnp.sum(nll_BxA * weights_BxA) / jnp.maximum(jnp.sum(weights_BxA), 1e-6)

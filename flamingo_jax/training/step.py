@@ -48,8 +48,8 @@ def encoded(model: FlamingoModel, frozen: Any, inputs: dict[str, Inputs]) -> dic
     return done
 
 
-def dataset_loss(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs) -> Array:
-    """Mean negative log-likelihood of one data set's scored tokens."""
+def answer_logits(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs) -> Array:
+    """Logits [B, A, V] that predict the scored tokens."""
     logits = model.apply(
         {"params": params, "frozen": frozen},
         inputs.tokens_BxT,
@@ -58,6 +58,12 @@ def dataset_loss(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs)
         inputs.at_BxA,
     )
     assert isinstance(logits, jax.Array)
+    return logits
+
+
+def dataset_loss(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs) -> Array:
+    """Mean negative log-likelihood of one data set's scored tokens."""
+    logits = answer_logits(model, params, frozen, inputs)
     return answer_loss(logits, jnp.asarray(inputs.targets_BxA), jnp.asarray(inputs.weights_BxA))
 
 

@@ -1,0 +1,92 @@
+"""Makes the second half of docs/results.md anew (half an hour on two cores):
+
+    python docs/results.py --model=runs/openmoji --data_dir=benchmarks
+
+The folder holds `NotoColorEmoji.ttf`, see docs/evaluation.md.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from flamingo_jax.config import build
+from flamingo_jax.evaluation import overlap, suite_run
+from flamingo_jax.evaluation.results import Figure
+from flamingo_jax.evaluation.suite import SuiteConfig
+from flamingo_jax.runs import load
+
+BENCHMARKS = ("digits", "openmoji", "noto_emoji")
+SHOTS, QUERIES = (0, 4, 8, 16, 32), 200
+SETTINGS = {
+    "random supports": {"shots": SHOTS},
+    "RICES": {"shots": SHOTS[1:], "supports": "rices"},
+    "random supports, white images": {"shots": SHOTS, "images": "blank"},
+}
+MARK = "<!-- From here on made by docs/results.py. -->\n"
+TEXT = """
+# Other data, through the suite
+
+The model of the default run, asked by the suite of [evaluation.md](evaluation.md): handwritten
+digits of scikit-learn, one of ten words; held-out drawings of OpenMoji, one of eight categories;
+and the same held-out emojis by another artist, Noto's. {queries} queries a figure, 95% bootstrap
+intervals, shots across.
+
+{table}
+
+By chance {chance}. Made by
+
+```sh
+python docs/results.py --model=runs/openmoji --data_dir=benchmarks
+```
+"""
+
+
+def ask(model: Path, data_dir: Path) -> dict[str, list[Figure]]:
+    """Figures by setting; what is already in `MODEL/suite` is not asked again."""
+    handle, chosen = load(model), suite_run.choose(BENCHMARKS)
+    options = suite_run.Options(32, 0, overlap.drawing_hashes(model), model / "suite" / "cache")
+    found = {}
+    for number, (title, fields) in enumerate(SETTINGS.items()):
+        asked = build(SuiteConfig, {"benchmarks": BENCHMARKS, "limit": QUERIES, **fields})
+        output = model / "suite" / str(number)
+        found[title] = suite_run.evaluate_suite(handle, chosen, data_dir, output, asked, options)
+    return found
+
+
+def table(found: dict[str, list[Figure]]) -> str:
+    """In Markdown: a row for each benchmark and setting, a column for each number of shots."""
+    lines = [
+        "| | | " + " | ".join(map(str, SHOTS)) + " |",
+        "|---|---|" + "---|" * len(SHOTS),
+    ]
+    for name in BENCHMARKS:
+        for title, figures in found.items():
+            cells = [
+                _cell([f for f in figures if (f.benchmark, f.shots) == (name, s)]) for s in SHOTS
+            ]
+            lines.append(f"| {name} | {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(figures: Sequence[Figure]) -> str:
+    return "".join("{:.2f} [{:.2f}, {:.2f}]".format(f.score, *f.ci95) for f in figures)
+
+
+def main() -> None:
+    """Asks what is missing and writes the page's second half."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data_dir", type=Path, required=True)
+    given = parser.parse_args()
+    page = Path(__file__).with_name("results.md")
+    first, _, _ = page.read_text(encoding="utf-8").partition(MARK)
+    made = TEXT.format(
+        queries=QUERIES,
+        table=table(ask(given.model, given.data_dir)),
+        chance="0.10 of digits, 0.125 of both kinds of emojis",
+    )
+    page.write_text(f"{first}{MARK}{made}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
