@@ -15,6 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.dtype = "float32"
+    config.unroll = True  # a step takes 4.8 s, not 5.6; compiling 80 s, not 40
 
     config.vision = dict(
         image_size=64,
@@ -30,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
         features=256,
     )
     config.vision_training = dict(
-        steps=900,
+        steps=760,
         batch=128,
         learning_rate=2e-3,
         warmup_steps=50,

@@ -14,6 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     """`openmoji.py` with fewer steps and smaller batches."""
     config = openmoji.get_config()
     config.update(
+        unroll=False,
         vision_training=dict(steps=6, batch=32, warmup_steps=2, save_every=3),
         loop=dict(steps=6, save_every=3),
         evaluation=dict(shots=(0, 4, 8), episodes=2, queries=2),

@@ -29,7 +29,14 @@ from flamingo_jax.training.contrastive import VisionTrainingConfig
 from flamingo_jax.training.loop import LoopConfig
 from flamingo_jax.training.optimizer import OptimizerConfig
 
-HOW = ("mesh.", "mixture.workers:", "remat:", "loop.save_every:", "loop.stall_minutes:")
+HOW = (
+    "mesh.",
+    "mixture.workers:",
+    "remat:",
+    "unroll:",
+    "loop.save_every:",
+    "loop.stall_minutes:",
+)
 """How the differences begin with which a run can go on: where and how it is computed, not what."""
 
 
@@ -48,6 +55,7 @@ class RunConfig:
       resampler: the Perceiver Resampler.
       xattn: the gated cross-attention layers.
       remat: what is computed anew in the backward pass, see `FlamingoConfig`.
+      unroll: whether layers are compiled one by one, not as a loop, see `FlamingoConfig`.
       features: visual features are `kept`, computed once for each image that a run on the drawings
         has; or `in_step`, where images are too many to be kept.
       mixture: the data sets, their batch sizes and weights.
@@ -66,6 +74,7 @@ class RunConfig:
     resampler: ResamplerConfig
     xattn: CrossAttentionConfig
     remat: Remat = "none"
+    unroll: bool = False
     features: Literal["kept", "in_step"] = "kept"
     mixture: MixtureConfig
     optimizer: OptimizerConfig
@@ -84,6 +93,7 @@ class RunConfig:
             language=self.language,
             dtype=self.dtype,
             remat=self.remat,
+            unroll=self.unroll,
         )
 
 

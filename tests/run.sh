@@ -13,5 +13,7 @@ venv=${FLAMINGO_TEST_VENV:-.venv-test}
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/basedpyright" --pythonpath "$venv/bin/python"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 # Two files at a time: most of a test is compiling, which keeps one core busy.
-"$venv/bin/python" -m pytest -n 2 --dist loadfile "$@"
+TMPDIR=$scratch "$venv/bin/python" -m pytest -n 2 --dist loadfile --durations=25 "$@"

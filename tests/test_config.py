@@ -104,11 +104,11 @@ def test_a_right_flag_passes(name: str) -> None:
 
 
 def test_the_model_is_that_of_the_fields() -> None:
-    values = {**recipe(), "language": "fine_tuned", "dtype": "bfloat16"}
+    values = {**recipe(), "language": "fine_tuned", "dtype": "bfloat16", "unroll": True}
     values["vision"] = {"patch_size": 8, "image_size": 64}
     config = configuration.resolve(values)
     model = config.model
-    assert (model.language, model.dtype, model.unroll) == ("fine_tuned", "bfloat16", False)
+    assert (model.language, model.dtype, model.unroll) == ("fine_tuned", "bfloat16", True)
     assert model.vision == ViTConfig(64, 8)
     assert (model.decoder, model.resampler, model.xattn) == (
         config.decoder,
