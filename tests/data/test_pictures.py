@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flamingo_jax.data import pictures
 from flamingo_jax.data.bad_records import BadRecord
-from flamingo_jax.data.media import encode_gif
+from flamingo_jax.data.media import encode_gif, fitted
 from flamingo_jax.data.pictures import Size, picture_size, read_picture
 from flamingo_jax.inference.prompt import read_media
 
@@ -51,10 +52,33 @@ def test_the_same_as_in_a_prompt(kind: str, fit: Any) -> None:
     assert picture_size(content) == Size(90, 60)
 
 
-def test_a_large_jpeg_is_decoded_smaller_to_nearly_the_same() -> None:
-    content = saved(waves(1600, 1200), "JPEG", quality=95)
-    near = np.abs(read_picture(content, 64, "pad").astype(int) - read_media(content, 64)[0])
-    assert near.mean() < 1.5
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("sides", [(1600, 1200), (300, 520), (512, 384), (200, 127)])
+def test_a_large_jpeg_is_decoded_smaller_to_nearly_the_same(
+    fit: Any, sides: tuple[int, int]
+) -> None:
+    content = saved(waves(*sides), "JPEG", quality=95)
+    near = np.abs(read_picture(content, 64, fit).astype(int) - read_media(content, 64, fit)[0])
+    assert near.mean() < 4
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("sides", [(1600, 1200), (300, 520), (127, 64), (128, 128), (200, 127)])
+def test_no_jpeg_is_decoded_smaller_than_it_is_shown(
+    fit: Any, sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+
+    def spied(picture: Image.Image, size: int, fit: Any) -> np.ndarray:
+        picture.load()
+        decoded.append(picture.size)
+        return fitted(picture, size, fit)
+
+    monkeypatch.setattr(pictures, "fitted", spied)
+    read_picture(saved(waves(*sides), "JPEG"), 64, fit)
+    (found,) = decoded
+    assert (max if fit == "pad" else min)(found) >= 64
+    assert max(found) <= max(sides)
 
 
 def sixteen_bits() -> bytes:
