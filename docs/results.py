@@ -6,6 +6,7 @@ The folder holds `NotoColorEmoji.ttf`, see docs/evaluation.md.
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from flamingo_jax.config import build
 from flamingo_jax.evaluation import overlap, suite_run
 from flamingo_jax.evaluation.results import Figure
 from flamingo_jax.evaluation.suite import SuiteConfig
+from flamingo_jax.evaluation.table import summary_cells
 from flamingo_jax.runs import load
 
 BENCHMARKS = ("digits", "openmoji", "noto_emoji")
@@ -24,6 +26,12 @@ SETTINGS = {
 }
 MARK = "<!-- From here on made by docs/results.py. -->\n"
 TEXT = """
+# The default run
+
+`./launch/local.sh`, on two CPU cores: {minutes}.
+
+{tasks}
+
 # Other data, through the suite
 
 The model of the default run, asked by the suite of [evaluation.md](evaluation.md): handwritten
@@ -39,6 +47,30 @@ By chance {chance}. Made by
 python docs/results.py --model=runs/openmoji --data_dir=benchmarks
 ```
 """
+
+
+def tasks(model: Path) -> str:
+    """The run's own figures at 8 shots, in Markdown."""
+    shots, columns, lines = summary_cells(json.loads((model / "results.json").read_text()))
+    rows = [
+        f"| {shots} shots | " + " | ".join(columns) + " | chance | queries |",
+        "|---" * (len(columns) + 3) + "|",
+    ]
+    for line in lines:
+        cells = [
+            "{score:.2f} [{ci95[0]:.2f}, {ci95[1]:.2f}]".format(**c) if c else ""
+            for c in line.cells
+        ]
+        rows.append(
+            f"| {line.name} | " + " | ".join(cells) + f" | {line.chance:.2f} | {line.queries} |"
+        )
+    return "\n".join(rows)
+
+
+def minutes(model: Path) -> str:
+    """What the stages of the run took."""
+    seconds = json.loads((model / "stages.json").read_text())
+    return ", ".join(f"{stage} {value / 60:.1f} min" for stage, value in seconds.items())
 
 
 def ask(model: Path, data_dir: Path) -> dict[str, list[Figure]]:
@@ -81,6 +113,8 @@ def main() -> None:
     page = Path(__file__).with_name("results.md")
     first, _, _ = page.read_text(encoding="utf-8").partition(MARK)
     made = TEXT.format(
+        minutes=minutes(given.model),
+        tasks=tasks(given.model),
         queries=QUERIES,
         table=table(ask(given.model, given.data_dir)),
         chance="0.10 of digits, 0.125 of both kinds of emojis",

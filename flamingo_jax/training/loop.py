@@ -111,7 +111,8 @@ def train(
                 watch.doing(f"making the inputs of step {number + 1}")
                 inputs = next(source)  # made while the step runs
             watch.doing(f"in step {number}")
-            times = clock.stop(sum(np.size(entry.tokens_BxT) for entry in used.values()))
+            tokens = sum(np.size(entry.tokens_BxT) for entry in used.values())
+            times = clock.stop(tokens, source.encoding)
             values = {name: float(value) for name, value in metrics.items()}
             tally.add(number, skipped)
             if number % config.log_every < turns or number in (1, config.steps):
@@ -200,13 +201,17 @@ class _Clock:
 
         self._ready = self._watcher.submit(when_ready)
 
-    def stop(self, tokens: int) -> dict[str, float]:
-        """Waits for the step; returns `seconds`, `tokens_per_s` and `wait_s`."""
+    def stop(self, tokens: int, encoding: tuple[float, float]) -> dict[str, float]:
+        """Waits for the step; returns `seconds`, `tokens_per_s` and `wait_s`.
+
+        While the encoder works, from and to `encoding`, nothing waits.
+        """
         fed = time.perf_counter()
         ready = self._ready.result()
         seconds = max(fed, ready) - self._began
+        encoded = max(encoding[1] - max(encoding[0], ready), 0.0)
         return {
             "seconds": round(seconds, 4),
             "tokens_per_s": round(tokens / seconds, 1),
-            "wait_s": round(max(fed - ready, 0.0), 4),
+            "wait_s": round(max(fed - ready - encoded, 0.0), 4),
         }

@@ -1,5 +1,6 @@
 """Batches of the mixture turned into what the training step takes."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -28,6 +29,10 @@ class Source:
     """A step's inputs by data set: answers instead of a mask, and features instead of pixels.
 
     Each process makes its rows of a batch; the arrays that come out are the whole batch's.
+
+    Attributes:
+      encoding: when the vision encoder began and ended its work for the last inputs, in seconds of
+        `time.perf_counter`; this the device does, while what comes before it waits for data.
     """
 
     def __init__(
@@ -42,9 +47,15 @@ class Source:
         self._datasets = {dataset.name: dataset for dataset in datasets}
         self._layout = layout
         self._features = features
+        self.encoding = (0.0, 0.0)
 
     def __next__(self) -> dict[str, Inputs]:
-        return {name: self._inputs(name, batch) for name, batch in next(self._batches).items()}
+        batches = next(self._batches)
+        began = time.perf_counter()
+        inputs = {name: self._inputs(name, batch) for name, batch in batches.items()}
+        if self._features:
+            self.encoding = (began, time.perf_counter())
+        return inputs
 
     def get_state(self) -> Any:
         """Plain JSON that tells where the iterator stands."""

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ CONFIG = LoopConfig(steps=7, log_every=2, save_every=3)
 
 class Numbered:
     """A source whose i-th inputs depend on i alone; `at` is called before each."""
+
+    encoding = (0.0, 0.0)
 
     def __init__(self, at: Callable[[int], None] = lambda number: None) -> None:
         self._number, self._at = 0, at
@@ -215,3 +218,18 @@ def test_a_profile_of_some_steps(tmp_path: Path) -> None:
         for event in line.events
     }
     assert any("step" in name for name in names)  # the jitted function's
+
+
+@pytest.mark.parametrize("encodes", [False, True])
+def test_the_encoder_s_work_is_no_wait_for_data(tmp_path: Path, encodes: bool) -> None:
+    class Slow(Numbered):
+        def __next__(self) -> dict[str, Inputs]:
+            began = time.perf_counter()
+            time.sleep(1.0)
+            if encodes:
+                self.encoding = (began, time.perf_counter())
+            return super().__next__()
+
+    run(tmp_path, Slow())
+    waited = [row["wait_s"] for row in read_rows(tmp_path / "timing.jsonl")][1:-1]
+    assert (max(waited) < 0.5) == encodes

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.slow
 class Rows:
     """A source of which each process makes its rows; it is killed or told to stop at a step."""
 
+    encoding = (0.0, 0.0)
+
     def __init__(self, layout: Any, stop_at: int, number: int, log: Path) -> None:
         self._layout, self._stop = layout, (stop_at, number)
         self._log, self._taken = log, 0
