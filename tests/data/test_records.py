@@ -180,7 +180,7 @@ def test_workers_change_nothing_and_tell_of_what_they_skip(
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
-        (files.obelics, "pairs", r"holds pages \(OBELICS\), .* set it to 'interleaved'"),
+        (files.obelics, "video", r"holds pages \(OBELICS\), .* to 'interleaved' or 'pairs'"),
         (files.webdataset, "video", r"holds pairs \(WebDataset\).* to 'pairs' or 'interleaved'"),
         (files.videos, "pairs", r"holds videos \(table\), of which none is made of kind 'pairs'"),
     ],
