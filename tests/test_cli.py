@@ -5,8 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+
+from flamingo_jax import cli
 
 ROOT = Path(__file__).parent.parent
 SMOKE = "--config=configs/openmoji_smoke.py"
@@ -189,3 +193,20 @@ def test_a_library_of_an_extra_that_is_missing_is_named_with_it(module: str, ext
     named = done.stderr.split(" is missing")[0]
     assert done.stderr == f"{named} is missing: pip install 'flamingo_jax[{extra}]' brings it.\n"
     assert named.startswith(module)
+
+
+def test_programs_start_anew_with_huge_pages_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(os, "execv", lambda *line: started.append(line))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "flamingo_jax.train", "--workdir=a b"])
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", SimpleNamespace(name="pytest.__main__"))
+    cli._ask_for_huge_pages()
+    assert started == []
+    monkeypatch.setattr(main, "__spec__", SimpleNamespace(name="flamingo_jax.train"))
+    cli._ask_for_huge_pages()
+    cli._ask_for_huge_pages()
+    line = [sys.executable, "-m", "flamingo_jax.train", "--workdir=a b"]
+    assert started == [(sys.executable, line)]
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
