@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from flamingo_jax.data.batch import Batch
 from flamingo_jax.data.datasets import DatasetConfig, MixtureConfig
@@ -95,7 +96,7 @@ def held_out_losses(
             "blank": np.broadcast_to(white, own.shape),
         }
         found = {
-            images: _all_losses(functools.partial(losses, variables), dataset, batch, seen)
+            images: _all_losses(functools.partial(losses, variables), dataset, batch, seen, images)
             for images, seen in shown.items()
         }
         rows += _rows(dataset.name, found, [record for record, _ in made])
@@ -152,6 +153,7 @@ def _all_losses(
     dataset: DatasetConfig,
     batch: Batch,
     features_ExNxFxPxC: np.ndarray,
+    images: str,
 ) -> np.ndarray:
     """Mean loss of each example, [E]; in batches of one size, so that the program compiles once."""
     at, targets, weights = select_answers(batch, dataset.max_answer_tokens)
@@ -159,7 +161,9 @@ def _all_losses(
         batch.tokens_BxT, batch.media_index_BxT, at, targets, weights, features_ExNxFxPxC
     )
     parts = []
-    for start in range(0, len(weights), _BATCH):
+    starts = range(0, len(weights), _BATCH)
+    title = f"{dataset.name} held out, images {images}"
+    for start in tqdm(starts, title, unit="batch", leave=False):
         rows = np.arange(start, start + _BATCH).clip(max=len(weights) - 1)
         parts.append(
             np.asarray(losses(jax.tree.map(lambda values, rows=rows: values[rows], whole)))
