@@ -41,8 +41,8 @@ of the supports, 95% bootstrap intervals, shots across.
 
 {table}
 
-Digits, which look like nothing it was trained on, it names only where RICES puts their like into the
-prompt; drawings by another artist it still sorts, less well. By chance {chance}. Made by
+Digits, which look like nothing it was trained on, it names only where RICES puts their like into
+the prompt; drawings by another artist it still sorts, less well. By chance {chance}. Made by
 
 ```sh
 python docs/results.py --model=runs/openmoji --data_dir=benchmarks
