@@ -14,7 +14,7 @@ from flamingo_jax.config import build
 from flamingo_jax.evaluation import overlap, suite_run
 from flamingo_jax.evaluation.results import Figure
 from flamingo_jax.evaluation.suite import SuiteConfig
-from flamingo_jax.evaluation.table import summary_cells
+from flamingo_jax.evaluation.table import shown_cell, summary_cells
 from flamingo_jax.runs import load
 
 BENCHMARKS = ("digits", "openmoji", "noto_emoji")
@@ -58,10 +58,7 @@ def tasks(model: Path) -> str:
         "|---" * (len(columns) + 3) + "|",
     ]
     for line in lines:
-        cells = [
-            "{score:.2f} [{ci95[0]:.2f}, {ci95[1]:.2f}]".format(**c) if c else ""
-            for c in line.cells
-        ]
+        cells = [shown_cell(row) if row else "" for row in line.cells]
         rows.append(
             f"| {line.name} | " + " | ".join(cells) + f" | {line.chance:.2f} | {line.queries} |"
         )
@@ -103,7 +100,7 @@ def table(found: dict[str, list[Figure]]) -> str:
 
 
 def _cell(figures: Sequence[Figure]) -> str:
-    return "".join("{:.2f} [{:.2f}, {:.2f}]".format(f.score, *f.ci95) for f in figures)
+    return "".join(shown_cell(figure.to_json()) for figure in figures)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from flax import traverse_util
 from flamingo_jax import config as configuration
 from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.checkpoints.files import write_json
-from flamingo_jax.checkpoints.store import load_params, load_tree, save_tree
+from flamingo_jax.checkpoints.store import load_tree, save_tree
 from flamingo_jax.checks import check_config, check_decoder, check_drawable, check_sizes
 from flamingo_jax.config import RunConfig
 from flamingo_jax.data.drawings import Drawing, load_drawings
@@ -34,7 +34,7 @@ from flamingo_jax.models.flamingo import FlamingoModel, gates, stack_layers
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.parallel.layout import Layout, make_layout
 from flamingo_jax.parallel.processes import lead, lead_first, wait_for_all
-from flamingo_jax.runs import load
+from flamingo_jax.runs import load, run_variables
 from flamingo_jax.training.contrastive import pretrain
 from flamingo_jax.training.loop import train
 from flamingo_jax.training.optimizer import make_optimizer
@@ -220,13 +220,14 @@ def measure_held_out(
     """The rows of `held_out.json`, which are measured if it is not there."""
     path = folder / "held_out.json"
     if not path.exists():
-        variables = {
-            "params": load_params(folder / "checkpoints"),
-            "frozen": load_tree(folder / "frozen"),
-        }
-        model, size = FlamingoModel(config.model), config.vision.image_size
         rows = held_out_losses(
-            model, variables, features, config.mixture, tokenizer, size, config.seed
+            FlamingoModel(config.model),
+            run_variables(folder),
+            features,
+            config.mixture,
+            tokenizer,
+            config.vision.image_size,
+            config.seed,
         )
         write_json(path, [dataclasses.asdict(row) for row in rows])
     return json.loads(path.read_text(encoding="utf-8"))

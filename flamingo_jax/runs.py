@@ -62,6 +62,12 @@ def export(source: str | Path, output: str | Path) -> None:
     )
 
 
+def run_variables(folder: Path) -> dict[str, Any]:
+    """The collections of a run: its newest readable parameters, and what is frozen."""
+    params = load_params(folder / "checkpoints")
+    return {"params": params, "frozen": load_tree(folder / "frozen")}
+
+
 def _model_file(folder: Path) -> ModelFile:
     path = folder / "config.json"
     if not path.is_file():
@@ -79,8 +85,7 @@ def _model_file(folder: Path) -> ModelFile:
 def _variables(folder: Path, file: ModelFile) -> Mapping[str, Any]:
     """The model's collections."""
     if file.family == RUN:
-        params = load_params(folder / "checkpoints")
-        return {"params": params, "frozen": load_tree(folder / "frozen")}
+        return run_variables(folder)
     if file.family != exported.FAMILY:
         return converted.load_variables(folder)
     trees = exported.load(folder)

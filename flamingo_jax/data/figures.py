@@ -18,8 +18,7 @@ def captioned_figures(page: Document) -> list[Document]:
     before = [_caption(text, -1) for text in [None, *texts[:-1]]]
     after = [_caption(text, 0) for text in [*texts[1:], None]]
     images = [i for i, item in enumerate(page.items) if isinstance(item, Medium)]
-    sides = (before, after)
-    side = max(sides, key=lambda captions: sum(captions[i] is not None for i in images))
+    side = max((before, after), key=lambda captions: sum(captions[i] is not None for i in images))
     return [
         Document(page.source, (page.items[i], caption))
         for i in images

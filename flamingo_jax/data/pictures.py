@@ -63,8 +63,8 @@ def read_picture(content: bytes, size: int, fit: Fit) -> np.ndarray:
     """
     with _opened(content) as picture:
         fills = max(picture.size) if fit == "pad" else min(picture.size)
-        least = tuple(math.ceil(side * size / fills) for side in picture.size)
-        picture.draft(None, (least[0], least[1]))
+        width, height = (math.ceil(side * size / fills) for side in picture.size)
+        picture.draft(None, (width, height))
         return fitted(picture, size, fit)
 
 

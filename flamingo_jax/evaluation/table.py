@@ -61,13 +61,14 @@ def summary(rows: Rows) -> str:
     head = f"{f'{shots} shots':{width}}" + "".join(f"  {name:>17}" for name in columns)
     text = [head + "  chance  queries"]
     for line in lines:
-        cells = "".join(f"  {_cell(cell):>17}" for cell in line.cells)
+        cells = "".join(f"  {shown_cell(row):>17}" for row in line.cells)
         chance = f"{line.chance:.2f}" if line.chance else "-"
         text.append(f"{line.name:{width}}{cells}  {chance:>6}  {line.queries:>7}")
     return "\n".join(text)
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
+def shown_cell(row: Mapping[str, Any] | None) -> str:
+    """Score and 95% interval of a row; a dash for none."""
     if row is None:
         return "-"
     return "{:.2f} [{:.2f}, {:.2f}]".format(row["score"], *row["ci95"])

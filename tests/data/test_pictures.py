@@ -53,13 +53,13 @@ def test_the_same_as_in_a_prompt(kind: str, fit: Any) -> None:
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
-@pytest.mark.parametrize("sides", [(1600, 1200), (300, 520), (512, 384), (200, 127)])
+@pytest.mark.parametrize("sides", [(1600, 1200), (320, 512), (512, 384), (200, 127)])
 def test_a_large_jpeg_is_decoded_smaller_to_nearly_the_same(
     fit: Any, sides: tuple[int, int]
 ) -> None:
     content = saved(waves(*sides), "JPEG", quality=95)
     near = np.abs(read_picture(content, 64, fit).astype(int) - read_media(content, 64, fit)[0])
-    assert near.mean() < 4
+    assert near.mean() < 1.5
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
