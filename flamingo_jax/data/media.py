@@ -107,18 +107,26 @@ def on_white(picture: Image.Image) -> np.ndarray:
     return np.asarray(Image.alpha_composite(white, drawn).convert("RGB"))
 
 
-def fitted(image: Image.Image, size: int, fit: Fit) -> np.ndarray:
-    """A picture as uint8 [size, size, 3], transparency and borders white."""
+def fitted(
+    image: Image.Image, size: int, fit: Fit, sides: tuple[float, float] | None = None
+) -> np.ndarray:
+    """A picture as uint8 [size, size, 3], transparency and borders white.
+
+    `sides` are its width and height in its own pixels where its last column and row are not whole.
+    """
     flat = Image.fromarray(on_white(image))
-    if flat.size == (size, size):
+    width, height = sides or flat.size
+    if (width, height) == (size, size):
         return np.asarray(flat)
+    whole = (0, 0, width, height)
     if fit == "stretch":
-        return np.asarray(flat.resize((size, size), Image.Resampling.BICUBIC))
+        return np.asarray(flat.resize((size, size), Image.Resampling.BICUBIC, whole))
     if fit == "crop":
-        return np.asarray(ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC))
-    longest = max(flat.size)
-    width, height = (max(1, round(side * size / longest)) for side in flat.size)
+        left, top = (max(0, side - min(width, height)) / 2 for side in (width, height))
+        middle = (left, top, width - left, height - top)
+        return np.asarray(flat.resize((size, size), Image.Resampling.BICUBIC, middle))
+    shown = tuple(max(1, round(side * size / max(width, height))) for side in (width, height))
     square = Image.new("RGB", (size, size), "white")
-    place = (round((size - width) / 2), round((size - height) / 2))
-    square.paste(flat.resize((width, height), Image.Resampling.LANCZOS), place)
+    place = (round((size - shown[0]) / 2), round((size - shown[1]) / 2))
+    square.paste(flat.resize(shown, Image.Resampling.LANCZOS, whole), place)
     return np.asarray(square)

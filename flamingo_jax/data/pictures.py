@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flamingo_jax.data.bad_records import BadRecord
 from flamingo_jax.data.media import MOST_PIXELS, Fit, fitted
@@ -55,7 +55,7 @@ def read_picture(content: bytes, size: int, fit: Fit) -> np.ndarray:
     """A PNG, JPEG, WebP or GIF as uint8 [size, size, 3], made square as `fit` says.
 
     A JPEG of twice the size or more is decoded at half, a quarter or an eighth of its own, which
-    takes half the time.
+    takes half the time; a turned one whole.
 
     Raises:
       BadRecord: it is missing, damaged, huge, animated, CMYK, of more than 8 bits a channel, or
@@ -64,8 +64,8 @@ def read_picture(content: bytes, size: int, fit: Fit) -> np.ndarray:
     with _opened(content) as picture:
         fills = max(picture.size) if fit == "pad" else min(picture.size)
         width, height = (math.ceil(side * size / fills) for side in picture.size)
-        picture.draft(None, (width, height))
-        return fitted(picture, size, fit)
+        drafted = None if _turned(picture) else picture.draft(None, (width, height))
+        return fitted(picture, size, fit, drafted and drafted[1][2:])
 
 
 @contextlib.contextmanager
@@ -100,6 +100,13 @@ def _check(picture: Image.Image, content: bytes) -> None:
         raise BadRecord("cmyk_image", "colours for print (CMYK)")
     if picture.mode.startswith(_DEEP) or _png_depth(picture, content) > 8:
         raise BadRecord("deep_image", "more than 8 bits a channel")
+
+
+def _turned(picture: Image.Image) -> bool:
+    """Whether EXIF has it shown turned or mirrored; a damaged block, as elsewhere, says no."""
+    with contextlib.suppress(Exception):
+        return picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return False
 
 
 def _png_depth(picture: Image.Image, content: bytes) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flamingo_jax.data import pictures
 from flamingo_jax.data.bad_records import BadRecord
@@ -27,6 +27,12 @@ def waves(width: int, height: int) -> Image.Image:
     y, x = np.mgrid[:height, :width]
     channels = [127 + 120 * np.sin(x / w + y / 60) for w in (20, 35, 50)]
     return Image.fromarray(np.stack(channels, -1).astype(np.uint8))
+
+
+def orientation(number: int) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = number
+    return exif.tobytes()
 
 
 def gigapixel_png() -> bytes:
@@ -53,11 +59,12 @@ def test_the_same_as_in_a_prompt(kind: str, fit: Any) -> None:
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])
-@pytest.mark.parametrize("sides", [(1600, 1200), (320, 512), (512, 384), (200, 127)])
+@pytest.mark.parametrize("sides", [(1600, 1200), (300, 520), (512, 384), (201, 127)])
+@pytest.mark.parametrize("exif", [b"", orientation(1), orientation(6), b"Exif\x00\x00nonsense"])
 def test_a_large_jpeg_is_decoded_smaller_to_nearly_the_same(
-    fit: Any, sides: tuple[int, int]
+    fit: Any, sides: tuple[int, int], exif: bytes
 ) -> None:
-    content = saved(waves(*sides), "JPEG", quality=95)
+    content = saved(waves(*sides), "JPEG", quality=95, exif=exif)
     near = np.abs(read_picture(content, 64, fit).astype(int) - read_media(content, 64, fit)[0])
     assert near.mean() < 1.5
 
@@ -69,10 +76,10 @@ def test_no_jpeg_is_decoded_smaller_than_it_is_shown(
 ) -> None:
     decoded = []
 
-    def spied(picture: Image.Image, size: int, fit: Any) -> np.ndarray:
+    def spied(picture: Image.Image, *how: Any) -> np.ndarray:
         picture.load()
         decoded.append(picture.size)
-        return fitted(picture, size, fit)
+        return fitted(picture, *how)
 
     monkeypatch.setattr(pictures, "fitted", spied)
     read_picture(saved(waves(*sides), "JPEG"), 64, fit)
