@@ -10,11 +10,12 @@ import io
 import math
 import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from flamingo_jax.data.bad_records import BadRecord
+from flamingo_jax.data.bad_records import BadRecord, Reason
 from flamingo_jax.data.media import MOST_PIXELS, Fit, fitted
 
 MOST_ASPECT = 10
@@ -22,6 +23,12 @@ MOST_ASPECT = 10
 
 _KINDS = ("PNG", "JPEG", "WEBP", "GIF")
 _DEEP = ("I", "F")  # modes of 16 bits and more begin so
+Strange = Literal["animated", "cmyk", "deep"]
+_REASONS: dict[Strange, tuple[Reason, str]] = {
+    "animated": ("animated_image", "an animation where an image should be"),
+    "cmyk": ("cmyk_image", "colours for print (CMYK)"),
+    "deep": ("deep_image", "more than 8 bits a channel"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +75,18 @@ def read_picture(content: bytes, size: int, fit: Fit) -> np.ndarray:
         return fitted(picture, size, fit, drafted and drafted[1][2:])
 
 
+def strange_kind(picture: Image.Image, content: bytes) -> Strange | None:
+    """What an opened picture is that none in training may be; `deep`: over 8 bits a channel."""
+    # What follows the picture in a phone's JPEG is a preview, not another frame.
+    if picture.format != "MPO" and getattr(picture, "is_animated", False):
+        return "animated"
+    if picture.mode == "CMYK":
+        return "cmyk"
+    if picture.mode.startswith(_DEEP) or _png_depth(picture, content) > 8:
+        return "deep"
+    return None
+
+
 @contextlib.contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
     """A picture whose header is fit for use; what decoding it raises becomes BadRecord."""
@@ -93,13 +112,8 @@ def _check(picture: Image.Image, content: bytes) -> None:
         raise BadRecord("huge_image", f"{width} x {height} are more than {MOST_PIXELS:,} pixels")
     if max(width, height) > MOST_ASPECT * min(width, height):
         raise BadRecord("aspect_ratio", f"{width} x {height} is beyond {MOST_ASPECT} : 1")
-    # What follows the picture in a phone's JPEG is a preview, not another frame.
-    if picture.format != "MPO" and getattr(picture, "is_animated", False):
-        raise BadRecord("animated_image", "an animation where an image should be")
-    if picture.mode == "CMYK":
-        raise BadRecord("cmyk_image", "colours for print (CMYK)")
-    if picture.mode.startswith(_DEEP) or _png_depth(picture, content) > 8:
-        raise BadRecord("deep_image", "more than 8 bits a channel")
+    if kind := strange_kind(picture, content):
+        raise BadRecord(*_REASONS[kind])
 
 
 def _turned(picture: Image.Image) -> bool:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from flamingo_jax.data.hashes import perceptual_hash
 from flamingo_jax.data.media import on_white
+from flamingo_jax.data.pictures import strange_kind
 from flamingo_jax.data.web.limits import Limits
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
@@ -18,7 +19,6 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _SVG = re.compile(
     rb"^(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE.*?>|\s)*<svg\b", re.S
 )
-_DEEP = ("I", "F")  # modes of 16 bits and more begin so
 _TINY = 3
 _DRAFT = 256
 
@@ -76,13 +76,8 @@ class Examiner:
             return "aspect"
         if width * height > limits.max_pixels:
             return "too_many_pixels"
-        # What follows the picture in a phone's JPEG is a preview, not another frame.
-        if picture.format != "MPO" and getattr(picture, "is_animated", False):
-            return "animated"
-        if picture.mode == "CMYK":
-            return "cmyk"
-        if picture.mode.startswith(_DEEP) or (picture.format == "PNG" and content[24] > 8):
-            return "deep"  # Pillow does not tell the depth of coloured PNGs
+        if kind := strange_kind(picture, content):
+            return kind
         if self._excluded is None:
             picture.draft("RGB", (_DRAFT, _DRAFT))  # JPEG at a fraction of its size, much faster
         pixels = picture if picture.mode in ("RGB", "L") else Image.fromarray(on_white(picture))
