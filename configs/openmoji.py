@@ -176,7 +176,7 @@ def get_config() -> ml_collections.ConfigDict:
             "colour",
             "same_different",
         ),
-        episodes=30,
+        episodes=25,
         queries=8,
         seed=0,
         language_shots=8,

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from flamingo_jax.config import build
+from flamingo_jax.fields import build
 from flamingo_jax.evaluation import overlap, suite_run
 from flamingo_jax.evaluation.results import Figure
 from flamingo_jax.evaluation.suite import SuiteConfig

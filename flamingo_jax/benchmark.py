@@ -14,16 +14,23 @@ few-shot evaluation against prompts that are encoded anew for each query, and ta
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from flamingo_jax import cli
+from flamingo_jax import cli, config_flag
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", "configs/benchmark_common.py", "Model and work, a file in configs/."
+
+def _kind(fields: Mapping[str, Any]) -> type:
+    from flamingo_jax.speed.workload import kind
+
+    return kind(fields)
+
+
+_CONFIG = config_flag.define(
+    _kind, "Model and work, a file in configs/.", "configs/benchmark_common.py"
 )
 _WHAT = flags.DEFINE_list(
     "what",

@@ -1,6 +1,5 @@
 """What all entry points share: one line instead of a traceback for a user's mistake."""
 
-import functools
 import importlib.metadata
 import logging
 import os
@@ -22,6 +21,7 @@ os.environ.setdefault(
 from absl import app, flags
 from absl import logging as absl_logging
 
+from flamingo_jax import config_flag
 from flamingo_jax.errors import Interrupted, UserError, no_room
 
 
@@ -29,7 +29,6 @@ def run(
     main: Callable[..., None],
     commands: Sequence[str] = (),
     arguments: Sequence[str] = (),
-    recipe: Callable[[], type] | None = None,
 ) -> None:
     """Parses absl flags and calls `main`; turns expected failures into one line on stderr.
 
@@ -39,7 +38,6 @@ def run(
       main: called with the command, if there are any, and the arguments.
       commands: words of which one must come first.
       arguments: what comes next, for people; all of it must be there.
-      recipe: gives the dataclass whose fields `--config` has; None for a run's.
     """
 
     def guarded(line: Sequence[str]) -> None:
@@ -80,7 +78,8 @@ def run(
 
     _ask_for_huge_pages()
     sys.unraisablehook = _unraisable
-    app.run(guarded, flags_parser=functools.partial(_parse, recipe))
+    sys.argv[:] = config_flag.with_default(sys.argv)
+    app.run(guarded, flags_parser=_parse)
 
 
 def _ask_for_huge_pages() -> None:
@@ -106,66 +105,22 @@ def _extra_of(module: str) -> str | None:
     return None
 
 
-def _parse(recipe: Callable[[], type] | None, arguments: Sequence[str]) -> list[str]:
+def _parse(arguments: Sequence[str]) -> list[str]:
     """Parses absl flags; a mistake in one is told in one line."""
     try:
-        rest = flags.FLAGS(arguments)
+        return flags.FLAGS(arguments)
     except flags.Error as error:
         _leave(_flag_mistake(error), 1)
     except Exception as error:  # whatever a config file raises, or ml_collections about a field
-        _leave(_config_mistake(recipe, arguments, error), 1)
-    if "config" in flags.FLAGS and _has_config(flags.FLAGS["config"]):
-        from ml_collections import config_flags
-
-        # ml_collections says so only when a field is asked for.
-        path = _file(config_flags.get_config_filename(flags.FLAGS["config"]))
-        if not Path(path).is_file():
-            _leave(_no_config_file(path), 1)
-    return rest
-
-
-def _has_config(flag: flags.Flag) -> bool:
-    """Whether a config file is named, on the command line or by default."""
-    return bool(flag.present) or flag.default is not None
+        _leave(config_flag.mistake(arguments, error), 1)
 
 
 def _flag_mistake(error: Exception) -> str:
+    while isinstance(error.__context__, UserError):  # of a recipe, with others' words around it
+        error = error.__context__
+    # What else a config file raises comes with its traceback, whose last line says what it was.
     first, *more = str(error).splitlines()
-    if not more:
-        return first
-    # What a config file raises comes with its traceback, whose last line says what it was.
-    ours = f"{UserError.__module__}.{UserError.__name__}: "
-    return more[-1].removeprefix(ours) if more[-1].startswith(ours) else f"{first} {more[-1]}"
-
-
-def _file(config: str) -> str:
-    """The path of `PATH:NAME`, where NAME is for the config file itself."""
-    return config.split(":", 1)[0]
-
-
-def _no_config_file(path: str) -> str:
-    return f"There is no config file {path}."
-
-
-def _config_mistake(
-    recipe: Callable[[], type] | None, arguments: Sequence[str], error: Exception
-) -> str:
-    from flamingo_jax import config
-
-    kind = recipe() if recipe else config.RunConfig
-
-    options = [argument.lstrip("-").split("=") for argument in arguments[1:]]
-    for name, *value in options:
-        if name == "config" and value and not Path(_file(value[0])).is_file():
-            return _no_config_file(_file(value[0]))
-    for name, *_ in options:
-        if name.startswith("config."):
-            try:
-                config.check_field(name.removeprefix("config."), kind)
-            except UserError as mistake:
-                return str(mistake)
-    reason = (str(error).splitlines() or [""])[0]
-    return f"--config cannot be used ({type(error).__name__}: {reason})."
+    return f"{first} {more[-1]}" if more else first
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -4,20 +4,16 @@ A file in `configs/` returns an ml_collections ConfigDict whose fields are those
 """
 
 import dataclasses
-import difflib
 import json
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-
-import ml_collections
 
 from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.data.datasets import MixtureConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.run import EvaluationConfig
+from flamingo_jax.fields import build
 from flamingo_jax.models.decoder import DecoderConfig
 from flamingo_jax.models.flamingo import FlamingoConfig, Language, Remat
 from flamingo_jax.models.nfnet import VisionConfig
@@ -140,24 +136,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def check_field(name: str, kind: Any = RunConfig) -> None:
-    """Looks for a field of a dataclass, such as `xattn.first` or `mixture.datasets[0].length`.
-
-    Raises:
-      UserError: there is none of that name; the nearest one is named.
-    """
-    hint, where = kind, ""
-    for piece in name.split("."):
-        part = piece.split("[")[0]
-        hints: dict[str, Any] = {}
-        for part_of in _dataclasses(hint):
-            hints.update(typing.get_type_hints(part_of))
-        if not hints:
-            return  # entries of a dict have free names
-        _known(part, list(hints), where)
-        hint, where = hints[part], f"{where}{piece}."
-
-
 def differences(before: RunConfig, now: RunConfig) -> list[str]:
     """Fields that differ, each as `name: BEFORE there, NOW here`."""
     old, new = _flat(dataclasses.asdict(before)), _flat(dataclasses.asdict(now))
@@ -172,87 +150,6 @@ def differences(before: RunConfig, now: RunConfig) -> list[str]:
 def conflicts(before: RunConfig, now: RunConfig) -> list[str]:
     """Those `differences` that make another run of it: what is computed, not where and how."""
     return [told for told in differences(before, now) if not told.startswith(HOW)]
-
-
-def build(kind: Any, values: Any, where: str = "") -> Any:
-    """Plain nested data to the dataclass `kind`; `where` goes before the names in messages.
-
-    Raises:
-      UserError: as `resolve`.
-    """
-    if isinstance(values, ml_collections.ConfigDict):
-        values = values.to_dict()
-    if not isinstance(values, Mapping):
-        raise UserError(f"Config field {where.rstrip('.')!r} holds fields, not {values!r}.")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    for name in values:
-        _known(str(name), list(fields), where)
-    for name, field in fields.items():
-        required = (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        )
-        if required and name not in values:
-            raise UserError(f"Config field {where}{name} is missing: add it to the config.")
-    return kind(**{name: _convert(hints[name], values[name], where + name) for name in values})
-
-
-def _dataclasses(hint: Any) -> list[Any]:
-    """The dataclasses that a field of this type may hold, alone or in a tuple."""
-    if dataclasses.is_dataclass(hint):
-        return [hint]
-    if typing.get_origin(hint) in (types.UnionType, typing.Union, tuple):
-        return [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
-    return []
-
-
-def _known(name: str, fields: list[str], where: str) -> None:
-    if name not in fields:
-        longer = [field for field in fields if field.startswith(name)]
-        nearest = (longer or difflib.get_close_matches(name, fields, 1, 0.0))[0]
-        raise UserError(f"Unknown config field {where}{name}: did you mean {where}{nearest}?")
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value, f"{where}.")
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(_chosen(arguments, value), value, where)
-    if origin is tuple and isinstance(value, list | tuple):
-        hints = [arguments[0]] * len(value) if arguments[-1] is ... else list(arguments)
-        if len(hints) == len(value):
-            pairs = enumerate(zip(hints, value, strict=True))
-            return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in pairs)
-    elif origin is dict:
-        if isinstance(value, Mapping):
-            return {str(k): _convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
-    elif origin is typing.Literal:
-        if value in arguments:
-            return value
-        known = ", ".join(map(repr, arguments))
-        raise UserError(f"Config field {where} must be one of {known}, not {value!r}.")
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif (
-        origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    ):
-        return value
-    name = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise UserError(f"Config field {where} must be of type {name}, not {value!r}.")
-
-
-def _chosen(kinds: tuple[Any, ...], value: Any) -> Any:
-    """Of a union, the dataclass that has most of the value's fields; the first of equals."""
-
-    def shared(kind: Any) -> int:
-        if not dataclasses.is_dataclass(kind) or not isinstance(value, Mapping):
-            return 0
-        return len({field.name for field in dataclasses.fields(kind)} & set(value))
-
-    return max((kind for kind in kinds if kind is not type(None)), key=shared)
 
 
 def _flat(values: Any, where: str = "") -> dict[str, Any]:

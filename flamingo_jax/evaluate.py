@@ -15,13 +15,13 @@ which writes results.json, gallery.json, attention.json and results.png into the
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from flamingo_jax import cli
+from flamingo_jax import cli, config_flag
 from flamingo_jax.errors import UserError
 
 _MODEL = flags.DEFINE_string("model", None, "Work directory of a run, or a converted model.")
@@ -31,8 +31,17 @@ _SPLIT = flags.DEFINE_string("split", None, "Of the queries; test for drawings i
 
 _BENCHMARK = flags.DEFINE_list("benchmark", None, "Names of published benchmarks, or all.")
 _LIST = flags.DEFINE_bool("list", False, "Print the published benchmarks and the files they need.")
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="Recipe of the benchmarks' protocol, such as configs/evaluation.py."
+
+
+def _kind(fields: Mapping[str, Any]) -> type:
+    del fields
+    from flamingo_jax.evaluation.suite import SuiteConfig
+
+    return SuiteConfig
+
+
+_CONFIG = config_flag.define(
+    _kind, "Recipe of the benchmarks' protocol, such as configs/evaluation.py."
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the benchmarks' files.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results; made if absent.")
@@ -69,7 +78,7 @@ def main() -> None:
 
 
 def _benchmarks() -> None:
-    from flamingo_jax import config
+    from flamingo_jax import fields
     from flamingo_jax.data.hashes import read_hashes
     from flamingo_jax.evaluation import overlap, suite_run
     from flamingo_jax.evaluation.suite import SuiteConfig
@@ -82,7 +91,7 @@ def _benchmarks() -> None:
     asked |= _set(shots=_numbers(_SHOTS), seeds=_numbers(_SEED), split=_SPLIT.value)
     asked |= _set(limit=_LIMIT.value, supports=_SUPPORTS.value, images=_IMAGES.value)
     recipe = _CONFIG.value.to_dict() if _CONFIG.value else {}
-    asked = config.build(SuiteConfig, {**recipe, **asked})
+    asked = fields.build(SuiteConfig, {**recipe, **asked})
     handle = load(model)
     training = read_hashes(Path(_HASHES.value)) if _HASHES.value else overlap.drawing_hashes(model)
     options = suite_run.Options(_BATCH_SIZE.value, _SHOW.value, training, Path(_CACHE_DIR.value))
@@ -135,11 +144,5 @@ def _numbers(flag: flags.FlagHolder) -> tuple[int, ...] | None:
         raise UserError(f"--{flag.name} takes numbers, such as 0,4,8: {error}.") from error
 
 
-def _fields() -> type:
-    from flamingo_jax.evaluation.suite import SuiteConfig
-
-    return SuiteConfig
-
-
 if __name__ == "__main__":
-    cli.run(main, recipe=_fields)
+    cli.run(main)

@@ -81,7 +81,7 @@ def run(config: RunConfig, folder: Path, profiled: range = range(0)) -> None:
             if lead():
                 write_results(folder, found, "test")
     if any(dataset.held_out for dataset in config.mixture.datasets):
-        with timed(clock, "held out"), lead_first("held out"):
+        with timed(clock, "held out"):
             held_out = measure_held_out(config, folder, tokenizer, features)
         if lead():
             print(held_out_table(held_out))
@@ -100,7 +100,12 @@ def claim(config: RunConfig, folder: Path) -> None:
     Raises:
       UserError: it holds a run of another config; the message says what differs.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={folder} cannot be a folder ({error.strerror}): choose another."
+        ) from error
     path = folder / "config.json"
     if path.exists():
         changed = configuration.conflicts(configuration.load(path), config)
@@ -191,13 +196,13 @@ def train_flamingo(
         state = dataclasses.replace(state, params={**state.params, "language": language})
     if config.language != "frozen":
         frozen = {"vision": frozen["vision"]}
-    rows = {entry.name: layout.rows(entry.batch_size) for entry in sets}
     batches = make_iterator(
         config.mixture,
         drawings,
         tokenizer,
         config.seed,
-        rows=rows,
+        rows={entry.name: layout.rows(entry.batch_size) for entry in sets},
+        told={entry.name: layout.own_rows(entry.batch_size) for entry in sets},
         image_size=config.vision.image_size,
     )
     return train(
@@ -219,17 +224,19 @@ def measure_held_out(
 ) -> list[dict[str, Any]]:
     """The rows of `held_out.json`, which are measured if it is not there."""
     path = folder / "held_out.json"
-    if not path.exists():
-        rows = held_out_losses(
-            FlamingoModel(config.model),
-            run_variables(folder),
-            features,
-            config.mixture,
-            tokenizer,
-            config.vision.image_size,
-            config.seed,
-        )
-        write_json(path, [dataclasses.asdict(row) for row in rows])
+    variables = {} if path.exists() else run_variables(folder)  # which all processes check
+    with lead_first("held out"):
+        if not path.exists():
+            rows = held_out_losses(
+                FlamingoModel(config.model),
+                variables,
+                features,
+                config.mixture,
+                tokenizer,
+                config.vision.image_size,
+                config.seed,
+            )
+            write_json(path, [dataclasses.asdict(row) for row in rows])
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -10,6 +10,7 @@ from flamingo_jax.checkpoints.converted import ModelFile
 from flamingo_jax.checkpoints.store import load_params, load_tree
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
+from flamingo_jax.fields import build
 from flamingo_jax.inference.handle import Features, Flamingo
 from flamingo_jax.models.flamingo import FlamingoConfig, stack_layers
 
@@ -77,7 +78,7 @@ def _model_file(folder: Path) -> ModelFile:
         )
     values = configuration.read_json(path)
     if "family" in values:
-        return configuration.build(ModelFile, values)
+        return build(ModelFile, values)
     text = Tokenizer.load(folder / "tokenizer.json").text
     return ModelFile(RUN, configuration.load(path).model, text)
 

@@ -8,14 +8,23 @@ On many machines the same command is started on each, with a work directory comm
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from flamingo_jax import cli
+from flamingo_jax import cli, config_flag
 from flamingo_jax.errors import UserError
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Recipe, a file in configs/.")
+
+def _kind(fields: Mapping[str, Any]) -> type:
+    del fields
+    from flamingo_jax.config import RunConfig
+
+    return RunConfig
+
+
+_CONFIG = config_flag.define(_kind, "Recipe, a file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
 _PROFILE = flags.DEFINE_string(
     "profile_steps", "", "FIRST:LAST steps to write a trace of to WORKDIR/tensorboard."
@@ -36,9 +45,31 @@ def main() -> None:
     from flamingo_jax.parallel import processes
 
     folder, profiled = local_folder(_WORKDIR.value), steps(_PROFILE.value)
-    if _MULTIHOST.value or _COORDINATOR.value:
-        processes.start(_COORDINATOR.value, _COUNT.value, _INDEX.value)
+    if place := place_of(_COORDINATOR.value, _COUNT.value, _INDEX.value, _MULTIHOST.value):
+        processes.start(*place)
     job.run(config.resolve(_CONFIG.value), folder, profiled)
+
+
+def place_of(
+    coordinator: str | None, count: int | None, index: int | None, multihost: bool
+) -> tuple[str | None, int | None, int | None] | None:
+    """Where this process stands among others: what the flags say; None if it is alone.
+
+    Raises:
+      UserError: some of the three are missing, or do not go together.
+    """
+    given = [value is not None for value in (coordinator, count, index)]
+    if not any(given):
+        return (None, None, None) if multihost else None
+    if coordinator is None or count is None or index is None:
+        raise UserError("--coordinator, --num_processes and --process_index go together: say all.")
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(f"--coordinator takes HOST:PORT, 10.0.0.3:1234, not {coordinator!r}.")
+    if index >= count:
+        raise UserError(
+            f"--process_index={index} is none of {count}: they go from 0 to {count - 1}."
+        )
+    return coordinator, count, index
 
 
 def steps(text: str) -> range:

@@ -73,6 +73,26 @@ def command(module: str, *options: str) -> subprocess.CompletedProcess[str]:
             "--profile_steps takes FIRST:LAST, 10:15 for instance, not '5'.",
         ),
         (
+            [SMOKE, WORKDIR, "--num_processes=2", "--process_index=1"],
+            "--coordinator, --num_processes and --process_index go together: say all.",
+        ),
+        (
+            [SMOKE, WORKDIR, "--coordinator=host", "--num_processes=2", "--process_index=1"],
+            "--coordinator takes HOST:PORT, 10.0.0.3:1234, not 'host'.",
+        ),
+        (
+            [SMOKE, WORKDIR, "--coordinator=host:1", "--num_processes=2", "--process_index=2"],
+            "--process_index=2 is none of 2: they go from 0 to 1.",
+        ),
+        (
+            ["--config=configs/openmoji_pod.py:many", WORKDIR],
+            "configs/openmoji_pod.py:many names no number of chips: write :8.",
+        ),
+        (
+            [SMOKE, "--workdir=README.md"],
+            "--workdir=README.md cannot be a folder (File exists): choose another.",
+        ),
+        (
             [SMOKE, "--workdir=gs://bucket/run"],
             "gs://bucket/run is not a folder of this machine: mount the bucket (gcsfuse for gs://) "
             "or a file share, and give the path there.",
@@ -109,7 +129,7 @@ def test_a_config_with_a_mistake_of_its_own(tmp_path: Path) -> None:
         ),
         ("generate", ["--model={}", "--prompt=a", "--top_k=2"], "set a temperature above 0"),
         ("generate", ["--model={}"], "--prompt must have a value"),
-        ("report", ["--model={}/none"], "There is no folder"),
+        ("report", ["--model={}/none"], "is not a folder"),
     ],
 )
 def test_mistakes_of_other_commands(

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from flamingo_jax import config as configuration
+from flamingo_jax import fields
+from flamingo_jax.config import RunConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.vit import ViTConfig
@@ -81,7 +83,7 @@ def test_a_wrong_type_is_named(section: str, field: str, value: Any, message: st
     ],
 )
 def test_the_fields_of_a_union_tell_which_is_meant(vision: dict[str, Any], kind: type) -> None:
-    assert configuration.build(Either, {"vision": vision}) == Either(kind(**vision))
+    assert fields.build(Either, {"vision": vision}) == Either(kind(**vision))
 
 
 @pytest.mark.parametrize(
@@ -95,12 +97,12 @@ def test_the_fields_of_a_union_tell_which_is_meant(vision: dict[str, Any], kind:
 )
 def test_a_misspelt_flag_names_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(UserError, match=f"did you mean {nearest}"):
-        configuration.check_field(name)
+        fields.check_field(name, RunConfig)
 
 
 @pytest.mark.parametrize("name", ["vision.patch_size", "vision.depths", "xattn.sees", "loop.steps"])
 def test_a_right_flag_passes(name: str) -> None:
-    configuration.check_field(name)
+    fields.check_field(name, RunConfig)
 
 
 def test_the_model_is_that_of_the_fields() -> None:
@@ -127,7 +129,7 @@ def test_a_misspelt_field_of_a_union_names_the_nearest() -> None:
     values = {"vision": {"patch_size": 8, "num_layer": 2}}
     message = r"Unknown config field vision\.num_layer: did you mean vision\.num_layers"
     with pytest.raises(UserError, match=message):
-        configuration.build(Either, values)
+        fields.build(Either, values)
 
 
 def test_differences_name_fields_and_both_values() -> None:

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flamingo_jax.checks import check_config
+from flamingo_jax.config import resolve
 from tests.conftest import ROOT
+from tests.test_config_flag import parsed
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -110,6 +113,24 @@ def test_the_tree_is_whole() -> None:
 @pytest.mark.parametrize("command", sorted({*commands()} - {*CHEAP, *CONVERTED}), ids=" ".join)
 def test_options_exist(command: tuple[str, ...]) -> None:
     run(ROOT, "-m", *command, "--only_check_args")
+
+
+def jobs() -> list[tuple[str, ...]]:
+    """Config flags of every training job on the pages that names a mesh, or a script for pods."""
+    found = []
+    for words in (words for page in PAGES for words in lines(page)):
+        flags = tuple(word for word in words if word.startswith("--config"))
+        starts = "launch/" in words[0] or "flamingo_jax.train" in words
+        if flags[:1] and starts and ("pod" in flags[0] or any(".mesh." in flag for flag in flags)):
+            found.append(flags)
+    return found
+
+
+@pytest.mark.parametrize("flags", jobs(), ids=" ".join)
+def test_batches_of_jobs_can_be_split_over_their_mesh(flags: tuple[str, ...]) -> None:
+    config = resolve(parsed(*flags))
+    assert config.mesh.devices > 1
+    check_config(config, config.mesh.devices)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs import evaluation
-from flamingo_jax import config as configuration
+from flamingo_jax import fields
 from flamingo_jax.evaluation.benchmarks import BENCHMARKS
 from flamingo_jax.evaluation.suite import SuiteConfig
 from tests.evaluation.benchmarks import official
@@ -25,7 +25,7 @@ def command(module: str, folder: Path, *options: str) -> subprocess.CompletedPro
 
 
 def test_the_recipe_is_the_suites_own_protocol() -> None:
-    asked = configuration.build(SuiteConfig, evaluation.get_config())
+    asked = fields.build(SuiteConfig, evaluation.get_config())
     assert asked == SuiteConfig(benchmarks=("all",))
 
 

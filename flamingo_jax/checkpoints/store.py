@@ -7,6 +7,7 @@ beside them, since nothing else tells of a flipped bit in an array. Of several p
 and reads what its devices hold, and checks its share of the files; the folder is common to all.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -59,7 +60,8 @@ class StepStore:
         self._manager = self._guarded(
             lambda: ocp.CheckpointManager(folder.absolute(), options=options)
         )
-        self._unsealed: int | None = None
+        self._executor = concurrent.futures.ThreadPoolExecutor(1)
+        self._writing: concurrent.futures.Future[None] | None = None
 
     def save(self, step: int, state: Any, data: Any) -> None:
         """Starts writing in the background; waits only for the write before it.
@@ -70,7 +72,7 @@ class StepStore:
         self.wait()
         items = {"state": ocp.args.StandardSave(state), "data": ocp.args.JsonSave(data)}
         self._guarded(lambda: self._manager.save(step, args=ocp.args.Composite(**items)))
-        self._unsealed = step
+        self._writing = self._executor.submit(self._finish, step)
 
     def wait(self) -> None:
         """Returns when the last write has finished.
@@ -78,10 +80,9 @@ class StepStore:
         Raises:
           UserError: the disk is full or the folder cannot be written.
         """
-        step, self._unsealed = self._unsealed, None
-        self._guarded(self._manager.wait_until_finished)
-        if step is not None:
-            self._guarded(lambda: seal(self._folder / str(step)))
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._guarded(writing.result)
 
     def latest_step(self) -> int | None:
         """The newest step on disk, whether or not it can be read."""
@@ -110,8 +111,14 @@ class StepStore:
         try:
             self.wait()
         finally:
+            self._executor.shutdown()
             with contextlib.suppress(Exception):  # a failed write, told of before, again
                 self._manager.close()
+
+    def _finish(self, step: int) -> None:
+        """Seals a step as soon as it is written."""
+        self._manager.wait_until_finished()
+        seal(self._folder / str(step))
 
     def _tell_unfinished(self) -> None:
         """A line on what a killed writer left behind, which orbax removes."""
@@ -254,9 +261,9 @@ def check_seal(folder: Path) -> None:
     expected: dict[str, int] = {}
     for path in folder.glob(SUMS.format("*")):
         expected.update(json.loads(path.read_text(encoding="utf-8")))
-    names = sorted(expected.keys() | set(_files(folder))) if expected else []
-    found = _sums(folder, _share(names))
-    wrong = [name for name in _share(names) if expected.get(name) != found.get(name)]
+    names = _share(sorted(expected))  # of a process that was killed before it wrote some, none
+    found = _sums(folder, names)
+    wrong = [name for name in names if expected[name] != found.get(name)]
     if not all_agree(not wrong):
         name = wrong[0] if wrong else "what another process checked"
         raise ValueError(f"{name} is {'missing' if wrong and name not in found else 'damaged'}")

@@ -90,6 +90,7 @@ def make_iterator(
     seed: int,
     split: str = "train",
     rows: Mapping[str, Sequence[int]] | None = None,
+    told: Mapping[str, Sequence[int]] | None = None,
     image_size: int = SIZE,
 ) -> Mixture:
     """Batches of the drawings of one split, and of the sources that data sets name.
@@ -101,6 +102,8 @@ def make_iterator(
       seed: of all that is drawn.
       split: whose drawings to take.
       rows: of each data set's batches, those to make; None for all.
+      told: of these, the ones for which skipped records are told; None for all. Several processes
+        may make the same rows.
       image_size: side of the vision encoder's input, pixels; that of the drawings if there are any.
 
     Raises:
@@ -120,10 +123,12 @@ def make_iterator(
     def batch(i: int, number: int) -> Example:
         size = datasets[i].batch_size
         wanted = range(size) if rows is None else rows[datasets[i].name]
+        telling = wanted if told is None else told[datasets[i].name]
         made = [examples[i][number * size + row] for row in wanted]
         fields = made[0][0]
         arrays = {field: np.stack([arrays[field] for arrays, _ in made]) for field in fields}
-        return arrays, [problem for _, problems in made for problem in problems]
+        found = [made[place][1] for place, row in enumerate(wanted) if row in telling]
+        return arrays, [problem for problems in found for problem in problems]
 
     def step(number: int) -> dict[str, Example] | str:
         try:

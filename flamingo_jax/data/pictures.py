@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Literal
@@ -129,4 +130,5 @@ def _png_depth(picture: Image.Image, content: bytes) -> int:
 
 
 def _words(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:100]
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r" <_io\.[^>]*>", "", first)[:100]  # an address, another in each process

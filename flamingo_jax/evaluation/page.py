@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from flamingo_jax.checkpoints.files import replaced
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation import plots
 from flamingo_jax.evaluation.held_out import held_out_cells
@@ -49,10 +50,11 @@ def write_report(folder: Path, split: str = "test") -> Path:
       The page's path.
 
     Raises:
-      UserError: there is no such folder, or a file in it is damaged.
+      UserError: it is no folder of a run, or a file in it is damaged.
     """
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}: give --model the work directory of a run.")
+    if not (folder / "config.json").is_file():
+        missing = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise UserError(f"{folder} {missing}: give --model the work directory of a run.")
     suffix = "" if split == "test" else f"-{split}"
     page = render(
         title=folder.resolve().name,
@@ -69,7 +71,8 @@ def write_report(folder: Path, split: str = "test") -> Path:
         files={name: _json(folder / name) for name in ("config.json", "versions.json")},
     )
     path = folder / f"report{suffix}.html"
-    path.write_text(page, encoding="utf-8")
+    with replaced(path) as part:
+        part.write_text(page, encoding="utf-8")
     return path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 from matplotlib.figure import Figure
 
+from flamingo_jax.checkpoints.files import replaced
 from flamingo_jax.evaluation import plots
 from flamingo_jax.evaluation.published import Published, published
 
@@ -51,7 +52,8 @@ def write_page(
         hashes={key: rows[0][key] for key in ("config_hash", "checkpoint_hash")} if rows else {},
         config=json.dumps(config, indent=2, ensure_ascii=False),
     )
-    path.write_text(page, encoding="utf-8")
+    with replaced(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def curves(title: str, rows: Rows, others: Sequence[Published]) -> Figure:

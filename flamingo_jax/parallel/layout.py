@@ -1,5 +1,6 @@
 """Trees of arrays on a mesh: from logical axes to shardings, and arrays put there."""
 
+import collections
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -85,6 +86,14 @@ class Layout:
         parts = self.batch.addressable_devices_indices_map((batch,)).values()
         held = {row for part in parts if part for row in range(*part[0].indices(batch))}
         return tuple(sorted(held))
+
+    def own_rows(self, batch: int) -> tuple[int, ...]:
+        """Of this process's `rows`, those that no process before it holds too."""
+        holders: dict[int, set[int]] = collections.defaultdict(set)
+        for device, part in self.batch.devices_indices_map((batch,)).items():
+            for row in range(*part[0].indices(batch)) if part else ():
+                holders[row].add(device.process_index)
+        return tuple(row for row in sorted(holders) if min(holders[row]) == jax.process_index())
 
     def from_rows(self, local: np.ndarray, batch: int) -> jax.Array:
         """A whole batch made of what each process has of it.

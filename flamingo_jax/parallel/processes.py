@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from flamingo_jax.errors import UserError
+
 _LOST = re.compile(r"by peer|gloo|heartbeat|coordination|UNAVAILABLE|DEADLINE_EXCEEDED", re.I)
 
 
@@ -26,9 +28,19 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
         these tell.
       count: processes in all.
       index: this one's number, from 0.
+
+    Raises:
+      UserError: there are no others, or they cannot be reached.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(coordinator, count, index)
+    try:
+        jax.distributed.initialize(coordinator, count, index)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"The other processes cannot be joined ({reason}): with --multihost the machine must be a "
+            "host of a TPU slice; else say --coordinator, --num_processes and --process_index."
+        ) from error
 
 
 def lead() -> bool:

@@ -35,9 +35,8 @@ def train(
     config, slices = _config(values), parse(topology)
     if batch is not None:
         config = scaled(config, batch / config.mixture.datasets[0].batch_size)
-    if searching:
-        return search(name, config, slices)
-    return [plan_training(name, with_mesh(config, slices), slices)]
+    config = with_mesh(config, slices, growing=batch is None)
+    return search(name, config, slices) if searching else [plan_training(name, config, slices)]
 
 
 def serve(

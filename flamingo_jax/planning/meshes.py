@@ -33,15 +33,18 @@ class Candidate:
         return self.mesh.ways("batch")
 
 
-def with_mesh(config: RunConfig, topology: Topology) -> RunConfig:
+def with_mesh(config: RunConfig, topology: Topology, growing: bool = True) -> RunConfig:
     """The config on as many devices as there are chips.
 
-    Its own mesh if it has one; else the one with the least communication that leaves room. Batch
-    sizes that cannot be split over it are raised together, by as little as it takes.
+    Its own mesh if it has one; else the one with the least communication that leaves room, and
+    batch sizes that cannot be split over it are raised together, by as little as it takes, if
+    `growing`.
 
     Raises:
-      UserError: the config's mesh has another number of devices, or none suits.
+      UserError: the config's mesh has another number of devices, none suits, or the batch sizes
+        cannot be split over it and are not to grow.
     """
+    growing = growing and config.mesh.devices == 1
     if config.mesh.devices == 1 < topology.chips:
         found = candidates(config, topology)
         fitting = [c for c in found if c.held_bytes <= _ROOM * topology.chip.hbm] or found
@@ -59,7 +62,15 @@ def with_mesh(config: RunConfig, topology: Topology) -> RunConfig:
         )
     smallest, ways = _smallest_batch(config), config.mesh.ways("batch")
     needed = -(-smallest // ways) * ways
-    return scaled(config, needed / smallest) if needed != smallest else config
+    if needed == smallest:
+        return config
+    if not growing:
+        batch = config.mixture.datasets[0].batch_size
+        raise UserError(
+            f"Batches of {batch} and in proportion cannot be split into {ways} parts, as the mesh "
+            f"{config.mesh} has them: --batch={round(batch * needed / smallest)} can."
+        )
+    return scaled(config, needed / smallest)
 
 
 def scaled(config: RunConfig, factor: float) -> RunConfig:

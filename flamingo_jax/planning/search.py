@@ -7,24 +7,25 @@ from tqdm import tqdm
 from flamingo_jax.config import RunConfig
 from flamingo_jax.parallel.mesh import MeshConfig
 from flamingo_jax.planning.hardware import Topology
-from flamingo_jax.planning.meshes import Candidate, candidates, with_mesh
+from flamingo_jax.planning.meshes import Candidate, candidates
 from flamingo_jax.planning.plan import Plan, plan_training
 
 _TENSORS = 3  # degrees of tensor parallelism that are tried
 _MOST_HELD = 0.6  # share of the memory that may be taken before anything is computed
 
 
-def search(name: str, config: RunConfig, topology: Topology) -> list[Plan]:
+def search(name: str, start: RunConfig, topology: Topology) -> list[Plan]:
     """Plans of several meshes and policies: those that fit first, then the fastest.
 
     The meshes have the config's own rematerialisation; the best of them is tried with the others.
 
-    Raises:
-      UserError: no mesh suits.
+    Args:
+      name: of the recipe.
+      start: with a mesh as large as the slice, which is tried first.
+      topology: the slice.
     """
-    start = with_mesh(config, topology)
     meshes = _sensible(start, topology)
-    others = [policy for policy in ("none", "dots", "full") if policy != config.remat]
+    others = [policy for policy in ("none", "dots", "full") if policy != start.remat]
     plans: list[Plan] = []
     with tqdm(total=len(meshes) + len(others), desc="Compiling meshes", unit="plan") as bar:
         for mesh in meshes:

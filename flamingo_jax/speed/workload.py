@@ -19,7 +19,9 @@ import jax
 import numpy as np
 
 from flamingo_jax import config as configuration
+from flamingo_jax.config import RunConfig
 from flamingo_jax.errors import UserError
+from flamingo_jax.fields import build
 from flamingo_jax.inference.cache import PromptBatch
 from flamingo_jax.inference.generate import GenerationConfig, generate
 from flamingo_jax.inference.handle import encode, resample
@@ -61,6 +63,11 @@ class WorkConfig:
     prompt: int = 64
     new_tokens: int = 64
     repeats: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UserError(f"work.{name} is {value}: there must be 1 at least.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,14 +133,19 @@ class BenchmarkConfig:
         )
 
 
+def kind(values: Mapping[str, Any]) -> type:
+    """BenchmarkConfig, or RunConfig where fields have a mixture of data sets."""
+    return RunConfig if "mixture" in values else BenchmarkConfig
+
+
 def read(values: Mapping[str, Any]) -> BenchmarkConfig:
     """From the fields of a BenchmarkConfig, or of a training run, whose model is taken.
 
     Raises:
       UserError: a field is unknown (the nearest one is named), missing, or of another type.
     """
-    if "mixture" not in values:
-        return configuration.build(BenchmarkConfig, values)
+    if kind(values) is BenchmarkConfig:
+        return build(BenchmarkConfig, values)
     run = configuration.resolve(values)
     fields = {field.name for field in dataclasses.fields(BenchmarkConfig)}
     return BenchmarkConfig(**{name: value for name, value in vars(run).items() if name in fields})

@@ -306,7 +306,7 @@ def _run(
                 journal.timing(number, {"seconds": seconds, "images_per_s": rate})
             bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
             bar.update()
-            stopping = asked_to_stop(number) and number < config.steps
+            stopping = asked_to_stop()
             if number % config.save_every == 0 or number == config.steps or stopping:
                 store.save(number, state, {})
             if stopping:

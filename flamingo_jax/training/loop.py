@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ from flamingo_jax.training.step import Step
 from flamingo_jax.training.stopping import stop_signals
 from flamingo_jax.training.tally import Tally
 from flamingo_jax.training.watch import Watch
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +101,12 @@ def train(
         asked_to_stop = stack.enter_context(stop_signals())
         clock = stack.enter_context(_Clock())
         watch = stack.enter_context(Watch(config.stall_minutes))
+        trace = stack.enter_context(_Trace(folder, profiled, range(start + 1, config.steps + 1)))
         stack.enter_context(ended_by_a_loss())  # last, so that nothing before waits in vain
         tally.begin(start)
         inputs = next(source)
         for number in range(start + 1, config.steps + 1):
-            profile(folder, number, profiled)
+            trace.at(number)
             clock.start()
             state, metrics = step_fn(state, frozen, inputs)
             clock.watch(metrics)
@@ -125,7 +129,7 @@ def train(
             watch.step(times["seconds"], times["wait_s"])
             check_gradient(config, number, int(values["bad_steps"]), used, folder)
             tally.check(number, number == config.steps)
-            stopping = asked_to_stop(number) and number < config.steps
+            stopping = asked_to_stop()
             if number % config.save_every == 0 or number == config.steps or stopping:
                 store.save(number, state, place)
             if stopping:
@@ -134,7 +138,6 @@ def train(
                     f"Stopped at step {number} of {config.steps}, saved in {folder}: "
                     "the same command goes on from there."
                 )
-        profile(folder, config.steps + 1, profiled)
     return state
 
 
@@ -165,18 +168,42 @@ def check_gradient(
     )
 
 
-def profile(folder: Path, step: int, profiled: range) -> None:
-    """Begins the trace before the first of the steps, and ends it after the last."""
-    if profiled and step == profiled.start:
-        jax.profiler.start_trace(str(folder / "tensorboard"))
-    elif profiled and step == profiled.stop:
-        jax.profiler.stop_trace()
-
-
 def _shown(values: Mapping[str, float], times: Mapping[str, float]) -> dict[str, str]:
     """Loss by data set and tokens a second, for the progress bar."""
     losses = {k.split("/")[1]: f"{v:.2f}" for k, v in values.items() if k.startswith("loss/")}
     return {**losses, "tok/s": f"{times['tokens_per_s']:.0f}"}
+
+
+class _Trace:
+    """Writes a profile of some of a run's steps."""
+
+    def __init__(self, folder: Path, profiled: range, steps: range) -> None:
+        """`profiled`: what was asked for, of which `steps` are to come."""
+        wanted = [number for number in steps if number in profiled]
+        if profiled and not wanted:
+            _log.warning(
+                "No profile is written: the steps to come are %d to %d.", steps[0], steps[-1]
+            )
+        self._folder, self._wanted, self._running = folder, wanted, False
+
+    def __enter__(self) -> "_Trace":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def at(self, number: int) -> None:
+        """Begins before the first of the steps, and ends after the last."""
+        if self._wanted and number == self._wanted[0]:
+            jax.profiler.start_trace(str(self._folder / "tensorboard"))
+            self._running = True
+        elif self._wanted and number > self._wanted[-1]:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
 
 
 class _Clock:

@@ -1,6 +1,7 @@
 """Checkpoints: read back bit for bit, passed over when damaged, safe on a full disk."""
 
 import contextlib
+import json
 import resource
 import shutil
 import subprocess
@@ -99,6 +100,32 @@ def test_what_has_no_checksums_yet_is_told_by_orbax(tmp_path: Path) -> None:
     found = StepStore(tmp_path).restore_latest(state(0))
     assert found is not None
     assert found.step == 1
+
+
+def test_checksums_are_there_as_soon_as_a_step_is(tmp_path: Path) -> None:
+    """Not at the next save, hours of steps later."""
+    store = StepStore(tmp_path)
+    store.save(1, state(1), {})
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "1" / "sums.0.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    damage(tmp_path / "1", "flipped bit")
+    assert StepStore(tmp_path).restore_latest(state(0)) is None
+    store.close()
+
+
+def test_files_whose_process_was_killed_before_their_checksums_are_taken(tmp_path: Path) -> None:
+    """Of two processes one wrote the checksums of its share."""
+    saved(tmp_path, 1).close()
+    sums = tmp_path / "1" / "sums.0.json"
+    whole = json.loads(sums.read_text())
+    half = dict(list(whole.items())[::2])
+    sums.write_text(json.dumps(half))
+    found = StepStore(tmp_path).restore_latest(state(0))
+    assert found is not None
+    chex.assert_trees_all_equal(found.state, state(1))
+    assert len(half) < len(whole)
 
 
 def test_all_damaged_starts_anew(tmp_path: Path) -> None:

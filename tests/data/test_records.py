@@ -123,6 +123,24 @@ def test_a_place_in_the_middle_of_an_epoch_can_be_gone_back_to(
     assert all(same(batch, next(second)) for batch in expected)
 
 
+def test_what_is_skipped_for_a_row_that_others_make_too_is_not_told(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    config = MixtureConfig((dataset(many(tmp_path / "set", 12, (3, 7)), batch_size=4),))
+    both = {"pairs": range(4)}
+    whole, lead, other = (
+        iterator(config, tokenizer, rows=both, told=told)
+        for told in (None, {"pairs": range(3)}, {"pairs": [3]})
+    )
+    seen = collections.Counter()
+    for _ in range(3):
+        for each in (whole, lead, other):
+            next(each)
+        assert [*lead.skipped["pairs"], *other.skipped["pairs"]] == whole.skipped["pairs"]
+        seen.update(problem.source for problem in whole.skipped["pairs"])
+    assert seen
+
+
 def test_a_bad_record_is_replaced_by_the_next_and_told(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:

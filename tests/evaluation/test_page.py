@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -74,8 +75,9 @@ def test_whole_page_stands_alone(tmp_path):
 
 
 def test_missing_files_are_told(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
     page = write_report(tmp_path).read_text()
-    for name in ("results.json", "metrics.jsonl", "gallery.json", "attention.json", "config.json"):
+    for name in ("results.json", "metrics.jsonl", "gallery.json", "attention.json"):
         assert f"No {name}" in page
 
 
@@ -94,9 +96,27 @@ def test_damaged_files_are_named(tmp_path, name):
         write_report(tmp_path)
 
 
-def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match="no folder"):
+def test_a_folder_of_no_run_is_left_alone(tmp_path):
+    with pytest.raises(UserError, match="nowhere is not a folder"):
         write_report(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    write_run(tmp_path)
+    before = write_report(tmp_path).read_bytes()
+
+    def full(path, text, encoding):
+        path.write_bytes(text[:100].encode())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="space"):
+        write_report(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_summary_shows_all_conditions_at_eight_shots():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,6 +54,44 @@ def test_eight_devices() -> None:
     ]
 
 
+FIRST, LAST = slice(0, 2), slice(2, 4)
+
+
+class Device(NamedTuple):
+    process_index: int
+    number: int
+
+
+class Shared:
+    """How four rows lie on two processes of two devices, as pairs of (process, rows)."""
+
+    def __init__(self, *held: tuple[int, slice]) -> None:
+        self._held = held
+
+    def devices_indices_map(self, shape: tuple[int]) -> dict[Device, tuple[slice]]:
+        assert shape == (4,)
+        return {Device(i, n): (rows,) for n, (i, rows) in enumerate(self._held)}
+
+
+@pytest.mark.parametrize(
+    ("held", "own"),
+    [
+        # Each has half of the rows; both have all, as where `tensor` goes across hosts.
+        (
+            [(0, slice(0, 2)), (0, slice(0, 2)), (1, slice(2, 4)), (1, slice(2, 4))],
+            [(0, 1), (2, 3)],
+        ),
+        ([(0, slice(0, 2)), (0, slice(2, 4)), (1, slice(0, 2)), (1, slice(2, 4))], [range(4), ()]),
+    ],
+)
+def test_a_row_is_one_process_s_own(held: Any, own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = layout_for()
+    monkeypatch.setattr(Layout, "batch", Shared(*held))
+    for process, rows in enumerate(own):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        assert layout.own_rows(4) == tuple(rows)
+
+
 def layout_for(**sizes: int) -> Layout:
     """A layout whose mesh is never used, of more devices than there are."""
     return Layout(make_mesh(MeshConfig()), MeshConfig(**sizes), names)
@@ -63,7 +102,7 @@ def test_one_device_holds_everything() -> None:
     x = np.arange(6.0).reshape(2, 3)
     for sharding in (layout.replicated, layout.batch):
         np.testing.assert_array_equal(jax.device_put(x, sharding).addressable_shards[0].data, x)
-    assert layout.rows(3) == (0, 1, 2)
+    assert layout.rows(3) == layout.own_rows(3) == (0, 1, 2)
 
 
 def test_an_axis_that_does_not_divide_names_the_parameter_its_shape_and_the_mesh() -> None:

@@ -125,6 +125,15 @@ def test_a_mesh_of_ones_own_is_kept_or_refused() -> None:
         with_mesh(config, parse("v5e:2x4"))
 
 
+def test_a_batch_that_was_asked_for_is_kept_or_refused() -> None:
+    message = r"Batches of 3 and in proportion cannot be split into 2 parts.* --batch=4 can"
+    for config, growing in ((tiny(fsdp=2, tensor=2), True), (tiny(), False)):
+        odd = scaled(config, 1.5)
+        with pytest.raises(UserError, match=message):
+            with_mesh(odd, SLICE, growing)
+    assert with_mesh(scaled(tiny(), 1.5), SLICE).mixture.datasets[0].batch_size == 4
+
+
 def test_meshes_that_do_not_divide_are_no_candidates() -> None:
     found = candidates(tiny(), parse("v5e:2x4"))
     assert {entry.mesh.devices for entry in found} == {8}
@@ -144,7 +153,8 @@ def test_batches_keep_their_proportions() -> None:
 def test_a_search_ranks_what_fits_by_speed() -> None:
     config = tiny()
     alone = dataclasses.replace(config.decoder, num_heads=1, num_kv_heads=1)  # no tensor to try
-    plans = search("tiny", dataclasses.replace(config, decoder=alone), parse("v5e:2x2"))
+    config = with_mesh(dataclasses.replace(config, decoder=alone), SLICE)
+    plans = search("tiny", config, SLICE)
     ranks = [(not plan.fits, plan.roofline_seconds_per_step) for plan in plans]
     assert ranks == sorted(ranks)
     assert {plan.remat for plan in plans} == {"none", "dots", "full"}

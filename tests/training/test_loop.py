@@ -220,6 +220,33 @@ def test_a_profile_of_some_steps(tmp_path: Path) -> None:
     assert any("step" in name for name in names)  # the jitted function's
 
 
+def traces(folder: Path) -> list[Path]:
+    return [*(folder / "tensorboard" / "plugins" / "profile").rglob("*.xplane.pb")]
+
+
+def test_a_run_that_stops_within_a_profile_goes_on(tmp_path: Path) -> None:
+    def stop(i: int) -> None:
+        if i == 4:  # asked for while step 4 runs
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="Stopped at step 4 of 7"):
+        run(tmp_path, Numbered(stop), profiled=range(3, 10))
+    assert len(traces(tmp_path)) == 1  # of steps 3 and 4
+    time.sleep(1.1)  # a trace is named by the second
+    run(tmp_path, profiled=range(3, 10))
+    assert len(traces(tmp_path)) == 2  # of steps 5 to 7
+    with pytest.raises(RuntimeError):  # none is left running
+        jax.profiler.stop_trace()
+
+
+def test_a_profile_of_no_step_to_come_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path, profiled=range(10, 15))
+    assert caplog.messages == ["No profile is written: the steps to come are 1 to 7."]
+    assert not traces(tmp_path)
+
+
 @pytest.mark.parametrize("encodes", [False, True])
 def test_the_encoder_s_work_is_no_wait_for_data(tmp_path: Path, encodes: bool) -> None:
     class Slow(Numbered):
