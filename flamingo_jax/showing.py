@@ -57,7 +57,9 @@ def write_page(path: str, page: Path, limit: int | None, tokenizer: Path | None)
     problems.sum_up(path, len(cards))
     try:
         with replaced(page) as part:
-            part.write_text(render(path, cards, problems), encoding="utf-8")
+            html = render(path, cards, problems)
+            # What is told of problems may have files' names in it, which need not be UTF-8.
+            part.write_text(html, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"{page} could not be written ({error.strerror}).") from error
 

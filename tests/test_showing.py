@@ -83,6 +83,30 @@ def test_what_cannot_be_used_is_told_and_left_out(
     assert last.startswith("5 documents; skipped: 1 records and 1 media of others (")
 
 
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_names_that_are_no_utf8(
+    tmp_path: Path, words: Path, json_lines: bool, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    content = {}
+    for i, told in enumerate(({}, {"url": "http://x/\ud800"}, {})):
+        content[f"caf\udce9{i}.jpg"] = files.picture(i, kind="JPEG") if i < 2 else b"no"
+        content[f"caf\udce9{i}.json"] = json.dumps({"caption": "a wall", **told}).encode()
+    files.tar(folder / "a\udce9.tar", content)
+    showing.print_documents(str(folder), None, json_lines)
+    out, errors = capsysbinary.readouterr()
+    lines = out.decode()
+    for name in (r"caf\udce90.jpg", r"http://x/\ud800"):
+        assert (json.dumps(name) if json_lines else f"[{name}, ") in lines
+    assert b"corrupt_image" in errors
+    page = tmp_path / "page.html"
+    showing.write_page(str(folder), page, None, words)
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<section>") == 2
+    assert r"a\udce9.tar#caf\udce91" in html
+
+
 def test_a_listing_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     showing.print_documents(str(files.webdataset(tmp_path / "set")), 2, False)
     lines = capsys.readouterr().out.splitlines()

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import av
@@ -58,10 +58,7 @@ def read_clip(
         else:
             wanted = (np.arange(frames) + 0.5) * seconds / frames
         return np.stack(
-            [
-                fitted(Image.fromarray(frame.to_ndarray(format="rgb24")), size, fit)
-                for frame in _shown(container, stream, wanted)
-            ]
+            [fitted(_upright(frame), size, fit) for frame in _shown(container, stream, wanted)]
         )
 
 
@@ -120,24 +117,27 @@ def _seconds(container: Any, stream: Any) -> float:
     Raises:
       BadRecord: that is less than what the file declares, or longer than a clip.
     """
-    packets = [packet for packet in container.demux(stream) if packet.pts is not None]
-    if not packets or any(packet.is_corrupt for packet in packets):
-        raise BadRecord("half_video" if packets else "corrupt_video", "some of it is missing")
-    start = stream.start_time or 0
-    found = max(packet.pts + (packet.duration or 0) for packet in packets) - start
-    seconds, declared = float(found * stream.time_base), _declared(container, stream)
-    if declared is not None and seconds < declared - _slack(stream):
-        raise BadRecord("half_video", f"it ends after {seconds:.1f} of {declared:.1f} seconds")
+    packets = [packet for packet in container.demux() if packet.pts is not None]
+    shown = [packet for packet in packets if packet.stream.index == stream.index]
+    if not shown or any(packet.is_corrupt for packet in shown):
+        raise BadRecord("half_video" if shown else "corrupt_video", "some of it is missing")
+    seconds = _end(shown) - float((stream.start_time or 0) * stream.time_base)
+    if stream.duration is not None:
+        found, declared = seconds, float(stream.duration * stream.time_base)
+    else:  # a Matroska file tells the end of its longest stream alone, which may be the sound's
+        found, declared = _end(packets), (container.duration or 0) / av.time_base
+    if found < declared - _slack(stream):
+        raise BadRecord("half_video", f"it ends after {found:.1f} of {declared:.1f} seconds")
     if seconds > MOST_SECONDS:
         raise BadRecord("huge_media", f"{seconds:.0f} seconds are no clip")
     container.seek(0)
     return seconds
 
 
-def _declared(container: Any, stream: Any) -> float | None:
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / av.time_base
+def _end(packets: Sequence[Any]) -> float:
+    """The second at which the last of some packets ends."""
+    ends = ((packet.pts + (packet.duration or 0)) * packet.time_base for packet in packets)
+    return float(max(ends))
 
 
 def _shown(container: Any, stream: Any, wanted_F: np.ndarray) -> Iterator[av.VideoFrame]:
@@ -156,6 +156,12 @@ def _shown(container: Any, stream: Any, wanted_F: np.ndarray) -> Iterator[av.Vid
     if last is None or wanted_F[-1] > _time(last, stream) + _slack(stream):
         raise BadRecord("half_video", "some of its frames are missing")
     yield from [last] * (len(wanted_F) - place)
+
+
+def _upright(frame: av.VideoFrame) -> Image.Image:
+    """A frame as players show it: phones film in one direction and write how they were held."""
+    quarters = round(frame.rotation / 90)
+    return Image.fromarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
 
 
 def _frames(container: Any, stream: Any) -> Iterator[av.VideoFrame]:

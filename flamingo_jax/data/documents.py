@@ -21,6 +21,9 @@ class Medium:
     name: str
     content: bytes
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", _writable(self.name))
+
 
 @dataclasses.dataclass(frozen=True)
 class Document:
@@ -33,6 +36,9 @@ class Document:
 
     source: str
     items: tuple[str | Medium, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", _writable(self.source))
 
 
 def check(document: Document) -> None:
@@ -72,12 +78,18 @@ def from_bytes(record: bytes) -> Document:
     try:
         source, items = msgpack.unpackb(record)
         read = tuple(item if isinstance(item, str) else Medium(*item) for item in items)
-        media = [item for item in read if isinstance(item, Medium)]
-        whole = isinstance(source, str) and all(
-            isinstance(medium.name, str) and isinstance(medium.content, bytes) for medium in media
-        )
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        document = Document(source, read)
+    except (ValueError, TypeError, AttributeError, msgpack.UnpackException) as error:
         raise UserError(f"The record is no document ({error}): is the file damaged?") from error
-    if not whole:
+    if not all(isinstance(item, str) or isinstance(item.content, bytes) for item in read):
         raise UserError("The record is no document: its fields are of other types.")
-    return Document(source, read)
+    return document
+
+
+def _writable(name: str) -> str:
+    """A name as UTF-8 can hold it: bytes and halves of characters that are none become escapes.
+
+    Files' names may be of any bytes, and JSON can hold such halves; a replacement character would
+    make two names the same.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -18,8 +18,8 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 def perceptual_hash(picture: Image.Image) -> int:
-    """64 bits that images that look alike mostly share: imagehash's `phash`."""
-    return int(str(imagehash.phash(picture)), 16)
+    """64 bits that images that look alike mostly share: imagehash's `phash`, of what is seen."""
+    return int(str(imagehash.phash(Image.fromarray(on_white(picture)))), 16)
 
 
 def read_hashes(path: Path) -> np.ndarray:
@@ -58,7 +58,7 @@ def write_hashes(images: Sequence[Path], output: Path) -> int:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about sizes and metadata
                 with Image.open(path, formats=_FORMATS) as picture:
-                    value = perceptual_hash(Image.fromarray(on_white(picture)))
+                    value = perceptual_hash(picture)
         except Exception as error:  # decoders raise many types
             raise UserError(f"{path} cannot be decoded: {error}.") from error
         lines.append(f"{value:0{_DIGITS}x} {path}\n")

@@ -103,6 +103,69 @@ def test_a_video_that_streams_is_told_of_its_missing_end() -> None:
         read_clip(content[: len(content) // 2 - 7], 8, 32, "pad")
 
 
+def with_sound(kind: str, codecs: tuple[str, str], seen_s: float, heard_s: float) -> bytes:
+    """A clip whose sound ends at another moment than its picture."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=kind) as container:
+        video: Any = container.add_stream(codecs[0], rate=RATE)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        audio: Any = container.add_stream(codecs[1], rate=48_000)
+        parts = [], []
+        for i in range(round(seen_s * RATE)):
+            pixels = np.full((32, 48, 3), 20 + i, np.uint8)
+            parts[0].extend(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        silence = np.zeros((1, round(heard_s * 48_000)), np.float32)
+        heard = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        heard.sample_rate, heard.pts = 48_000, 0
+        parts[1].extend(audio.encode(heard))
+        packets = [*parts[0], *video.encode(), *parts[1], *audio.encode()]
+        for packet in sorted(packets, key=lambda packet: packet.pts * packet.time_base):
+            container.mux(packet)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "codecs"),
+    [
+        ("webm", ("libvpx", "libopus")),
+        ("matroska", ("mpeg4", "aac")),
+        ("mp4", ("mpeg4", "aac")),
+    ],
+)
+@pytest.mark.parametrize("heard_s", [9.0, 10.3, 13.0])
+def test_sound_may_end_before_or_after_the_picture(
+    kind: str, codecs: tuple[str, str], heard_s: float
+) -> None:
+    content = with_sound(kind, codecs, 10.0, heard_s)
+    assert clip_size(content) == Size(48, 32, 10 * RATE)
+    shown = read_clip(content, 2, 32, "pad", rate=0.2)[:, 16, 16].mean(-1)
+    np.testing.assert_allclose(shown, [20, 20 + 5 * RATE], atol=3)
+    with pytest.raises(BadRecord) as error:
+        clip_size(content[: len(content) * 2 // 3])
+    assert error.value.reason in ("half_video", "corrupt_video")
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, -90])
+def test_a_clip_is_shown_upright(degrees: int) -> None:
+    """Phones film lying down; a matrix in the file says how players turn the frames."""
+    height, width = (48, 32) if degrees % 180 else (32, 48)
+    upright = np.full((height, width, 3), 40, np.uint8)
+    upright[: height // 4] = 220  # light above
+    held = np.ascontiguousarray(np.rot90(upright, -degrees // 90))
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream: Any = container.add_stream("mpeg4", rate=RATE)
+        stream.height, stream.width = held.shape[:2]
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 1_000_000
+        stream.set_display_rotation(degrees)
+        for _ in range(2 * RATE):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(held, format="rgb24")))
+        container.mux(stream.encode())
+    (frame,) = read_clip(buffer.getvalue(), 1, 48, "stretch")
+    assert frame[:8].mean() > 180
+    assert frame[20:].mean() < 80
+
+
 @pytest.mark.parametrize("content", [b"", b"no video", b"\x1aE\xdf\xa3" + bytes(50), b"GIF89a;"])
 def test_what_is_no_video(content: bytes) -> None:
     with pytest.raises(BadRecord, match=r"\w"):

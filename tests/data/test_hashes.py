@@ -5,7 +5,7 @@ from pathlib import Path
 
 import imagehash
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from flamingo_jax.data.hashes import perceptual_hash, read_hashes, write_hashes
 from flamingo_jax.errors import UserError
@@ -22,6 +22,16 @@ def test_a_file_of_hashes(tmp_path: Path) -> None:
         read_hashes(path)
     with pytest.raises(UserError, match="cannot be read as perceptual hashes"):
         read_hashes(tmp_path / "none")
+
+
+def test_a_turned_photo_is_hashed_as_it_is_seen(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    path = tmp_path / "a.jpg"
+    path.write_bytes(picture(1, 400, 300, "JPEG", exif=exif))
+    write_hashes([path], tmp_path / "hashes")
+    upright = ImageOps.exif_transpose(Image.open(path))
+    assert read_hashes(tmp_path / "hashes").tolist() == [int(str(imagehash.phash(upright)), 16)]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ LAYOUTS = (
     "a prepared TFDS data set",
     "WebDataset shards (*.tar)",
     "OBELICS or pairs in Parquet (*.parquet)",
-    "Multimodal C4, OBELICS or pairs in JSON lines (*.jsonl, *.jsonl.gz, *.zip)",
+    "Multimodal C4, OBELICS or pairs in JSON lines (*.jsonl, *.jsonl.gz, *.jsonl.zip)",
     "pairs in a table (*.csv, *.tsv) beside their images or videos",
 )
 _LOOKED_AT = 20  # rows, to find one that can be read
@@ -92,6 +92,6 @@ def _columns(rows: Rows) -> list[str]:
 _READERS: dict[tuple[str, ...], Callable[[Sequence[Path]], Source]] = {
     (".tar",): WebDataset,
     (".parquet",): lambda paths: _tabular(Parquet(paths)),
-    (".jsonl", ".jsonl.gz", ".zip"): lambda paths: _tabular(JsonLines(paths)),
+    (".jsonl", ".jsonl.gz", ".jsonl.zip"): lambda paths: _tabular(JsonLines(paths)),
     (".csv", ".tsv"): lambda paths: _tabular(Csv(paths)),
 }

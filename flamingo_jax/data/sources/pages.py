@@ -1,5 +1,6 @@
 """Pages of interleaved text and images: OBELICS and Multimodal C4."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,10 @@ class Obelics:
                 name = about.get("src") if isinstance(about, dict) else None
                 named = name if isinstance(name, str) else f"image {len(items)}"
                 unnamed = not isinstance(image, str) and not _path(image)
-                medium = medium_of(image, self._rows.folder, named if unnamed else None)
+                try:
+                    medium = medium_of(image, self._rows.folder, named if unnamed else None)
+                except BadRecord:  # costs the page this image, which is then a missing one
+                    medium = Medium(named, b"")
                 items.append(medium)
             elif cleaned := text_of(text):
                 items.append(cleaned)
@@ -97,9 +101,8 @@ def mmc4_document(row: Mapping[str, Any], folder: Path, where: str) -> Document:
     if not isinstance(sentences, list) or not isinstance(told, list):
         raise BadRecord("damaged_record", "text_list and image_info are no lists")
     before: dict[int, list[Medium]] = {}
-    for about in told:
-        if not isinstance(about, dict):
-            raise BadRecord("damaged_record", "image_info holds something else than objects")
+    for each in told:
+        about = each if isinstance(each, dict) else {}
         index = about.get("matched_text_index")
         place = index if isinstance(index, int) and index >= 0 else len(sentences)
         before.setdefault(min(place, len(sentences)), []).append(_mmc4_image(about, folder))
@@ -116,14 +119,19 @@ def mmc4_document(row: Mapping[str, Any], folder: Path, where: str) -> Document:
 
 
 def _mmc4_image(about: Mapping[str, Any], folder: Path) -> Medium:
+    """An image; without content where there is none to use, which costs the page no other one."""
     names = [about.get(field) for field in ("raw_url", "image_name")]
     known = [name for name in names if isinstance(name, str) and name]
-    if "image_base64" in about:
-        return Medium((*known, "image")[0], decoded_base64(about["image_base64"]))
-    if not known:
-        raise BadRecord("damaged_record", "an image without image_name")
-    found = [medium_of(name, folder, known[0]) for name in reversed(known)]
-    return next((medium for medium in found if medium.content), found[0])
+    name = (*known, "image")[0]
+    inside = about.get("image_base64")
+    if isinstance(inside, str) and inside:
+        return Medium(name, decoded_base64(inside))
+    for place in reversed(known):
+        with contextlib.suppress(BadRecord):  # a file that is too large
+            medium = medium_of(place, folder, name)
+            if medium.content:
+                return medium
+    return Medium(name, b"")
 
 
 def _path(image: Any) -> bool:

@@ -1,8 +1,10 @@
 """Pairs of an image or a video and its caption: tables beside the files, and WebDataset shards."""
 
+import contextlib
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 from flamingo_jax.data.bad_records import BadRecord
 from flamingo_jax.data.documents import Document, Medium
 from flamingo_jax.data.sources import fields
-from flamingo_jax.data.sources.base import Schema
+from flamingo_jax.data.sources.base import Gives, Schema
 from flamingo_jax.data.sources.pages import Mmc4, mmc4_document
 from flamingo_jax.data.sources.rows import Rows
 from flamingo_jax.data.sources.spans import Spans
@@ -21,6 +23,16 @@ from flamingo_jax.errors import UserError
 _LOOKED_AT = 20  # records, to tell images from videos
 _IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 _VIDEO_ENDINGS = ("mp4", "webm", "gif")
+_MEDIA_ENDINGS = (*_VIDEO_ENDINGS, *_IMAGE_ENDINGS)
+_SCHEMAS: Mapping[Gives, Schema] = {
+    "pages": Schema("MMC4 in WebDataset", "pages", Mmc4.schema.fields),
+    "pairs": Schema(
+        "WebDataset", "pairs", {"|".join(_IMAGE_ENDINGS): "image", "txt|json": "caption"}
+    ),
+    "videos": Schema(
+        "WebDataset", "videos", {"|".join(_VIDEO_ENDINGS): "video", "txt|json": "caption"}
+    ),
+}
 
 
 class Table:
@@ -43,7 +55,8 @@ class Table:
                 f"name one {', '.join(missing[1][:-1])} or {missing[1][-1]}."
             )
         self._medium, self._text, self._webvid = medium, text, webvid
-        videos = webvid or medium in fields.VIDEOS or self._first_is_video()
+        named = webvid or medium in fields.VIDEOS
+        videos = named or (medium not in fields.IMAGES and self._holds_videos())
         self.schema = Schema(
             "table",
             "videos" if videos else "pairs",
@@ -63,13 +76,13 @@ class Table:
             return f"{row.get('page_dir')}/{row.get('videoid')}.mp4"
         return row.get(self._medium)
 
-    def _first_is_video(self) -> bool:
+    def _holds_videos(self) -> bool:
+        """Whether most of the first rows that can be read name a video: a GIF may be an image."""
+        found = []
         for i in range(min(_LOOKED_AT, len(self._rows))):
-            try:
-                return fields.looks_like_video(self._rows[i].get(self._medium))
-            except BadRecord:
-                continue
-        return False
+            with contextlib.suppress(BadRecord):
+                found.append(fields.looks_like_video(self._rows[i].get(self._medium)))
+        return 2 * sum(found) > len(found)
 
 
 class WebDataset:
@@ -82,15 +95,7 @@ class WebDataset:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._spans = Spans(paths, _samples)
-        endings = self._endings()
-        if not endings & {*_IMAGE_ENDINGS, *_VIDEO_ENDINGS} and "json" in endings:
-            self.schema = Schema("MMC4 in WebDataset", "pages", Mmc4.schema.fields)
-        elif endings & set(_VIDEO_ENDINGS) and not endings & set(_IMAGE_ENDINGS):
-            told = {"|".join(_VIDEO_ENDINGS): "video", "txt|json": "caption"}
-            self.schema = Schema("WebDataset", "videos", told)
-        else:
-            told = {"|".join(_IMAGE_ENDINGS): "image", "txt|json": "caption"}
-            self.schema = Schema("WebDataset", "pairs", told)
+        self.schema = _SCHEMAS[self._gives()]
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -102,23 +107,30 @@ class WebDataset:
         where = f"{path}#{_key(next(iter(files.values()))[0])}"
         if self.schema.gives == "pages":
             return mmc4_document(told, path.parent, where)
-        ending = fields.chosen(files, (*_VIDEO_ENDINGS, *_IMAGE_ENDINGS))
+        ending = fields.chosen(files, _MEDIA_ENDINGS)
         if ending is None:
-            raise BadRecord("missing_media", f"no {' or '.join(_IMAGE_ENDINGS)}")
+            raise BadRecord("missing_media", f"no {' or '.join(_MEDIA_ENDINGS)}")
         name, content = files[ending]
         address = told.get("url")
         text = fields.text_of(files["txt"][1] if "txt" in files else told.get("caption"))
         medium = Medium(address if isinstance(address, str) else name, content)
         return Document(where, (medium, text))
 
-    def _endings(self) -> set[str]:
-        """Of the files of the first sample that can be read."""
+    def _gives(self) -> Gives:
+        """What most of the first samples are that can be read; one may lack its image."""
+        found: Counter[Gives] = Counter()
         for i in range(min(_LOOKED_AT, len(self._spans))):
-            try:
-                return set(_members(self._spans.read(i)))
-            except BadRecord:
-                continue
-        return set()
+            with contextlib.suppress(BadRecord):
+                found.update(_given(_members(self._spans.read(i))))
+        return found.most_common(1)[0][0] if found else "pairs"
+
+
+def _given(files: Mapping[str, tuple[str, bytes]]) -> tuple[Gives, ...]:
+    """What a sample is; nothing where it has neither a medium nor a page."""
+    ending = fields.chosen(files, _MEDIA_ENDINGS)
+    if ending is None:
+        return ("pages",) if "text_list" in _told(files) else ()
+    return ("videos",) if ending in _VIDEO_ENDINGS else ("pairs",)
 
 
 def _samples(path: Path) -> np.ndarray:

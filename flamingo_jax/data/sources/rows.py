@@ -197,12 +197,14 @@ def _lines(path: Path) -> np.ndarray:
             size += len(chunk)
     end = np.concatenate([*ends, [size]]).astype(np.int64)
     start = np.concatenate([[0], end[:-1]])
-    spans = np.stack([start, end - start], 1)
-    kept = spans[:, 1] > 2  # longer than the end of a line
+    spans = np.stack([start, end - start], 1)[end > start]
+    if not size:
+        return spans
+    kept = np.memmap(path, np.uint8, "r")[spans[:, 0]] > 32  # most lines begin with their brace
     with path.open("rb") as file:
         for row in np.flatnonzero(~kept):
-            file.seek(start[row])
-            kept[row] = bool(file.read(int(end[row] - start[row])).strip())
+            file.seek(spans[row, 0])
+            kept[row] = bool(file.read(min(int(spans[row, 1]), MOST_BYTES)).strip())
     return spans[kept]
 
 

@@ -1,8 +1,11 @@
 """TFDS data sets, read through ArrayRecord and without TensorFlow."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from flamingo_jax.data.bad_records import BadRecord
 from flamingo_jax.data.documents import Document
@@ -10,12 +13,16 @@ from flamingo_jax.data.sources import fields
 from flamingo_jax.data.sources.base import Schema
 from flamingo_jax.errors import UserError
 
+# Names of features that tell where an image comes from, not what it shows.
+_NO_CAPTION = re.compile(r"(^|_)(file_?(name|path)?|path|id|url|uri|key)$", re.IGNORECASE)
+
 
 class Tfds:
     """The split `train` of a prepared TFDS data set, or its only one.
 
     The first image or video feature is the medium, and the first text the caption, of captions in a
-    list the first; where there is no text, the name of the class label is.
+    list the first; where there is no text, the name of the class label is. Names of files, numbers
+    and addresses are no such texts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +51,8 @@ class Tfds:
         kinds = {name: type(feature).__name__ for name, feature in found.items()}
         videos = [name for name, kind in kinds.items() if kind == "Video"]
         images = [name for name, kind in kinds.items() if kind in ("Image", "LabeledImage")]
-        texts = [name for name, feature in found.items() if _holds_text(feature)]
+        keys = {name: _text_keys(name, feature) for name, feature in found.items()}
+        texts = [name for name in found if keys[name]]
         labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
         if not (videos or images) or not (texts or labels):
             raise UserError(
@@ -52,12 +60,13 @@ class Tfds:
                 "image or a video, and a text or a class label, are needed."
             )
         self._medium = (*videos, *images)[0]
-        self._text = fields.chosen(texts, fields.TEXTS) or (*texts, *labels)[0]
-        self._names = found[self._text].names if not texts else None
+        text = fields.chosen(texts, fields.TEXTS) or (*texts, *labels)[0]
+        self._text = keys[text] or (text,)
+        self._names = found[text].names if not texts else None
         self.schema = Schema(
             "TFDS",
             "videos" if videos else "pairs",
-            {self._medium: kinds[self._medium], self._text: kinds[self._text]},
+            {self._medium: kinds[self._medium], text: kinds[text]},
         )
 
     def __len__(self) -> int:
@@ -73,12 +82,20 @@ class Tfds:
         name = record.get("image/filename") or record.get("file_name") or record.get("filename")
         medium = fields.medium_of(_bytes(record[self._medium]), self._folder)
         named = name.decode("utf-8", "replace") if isinstance(name, bytes) else f"{self._split}#{i}"
-        value = record[self._text]
-        text = self._names[int(value)] if self._names else fields.text_of(_plain(value))
-        return Document(where, (type(medium)(named, medium.content), text))
+        return Document(where, (type(medium)(named, medium.content), self._caption(record)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_opened": None}
+
+    def _caption(self, record: Any) -> str:
+        for key in self._text:
+            record = record[key]
+        if self._names is None:
+            return fields.text_of(_plain(record))
+        label = int(record)
+        if not 0 <= label < len(self._names):  # -1 where it is not known
+            raise BadRecord("empty", f"the class label {label} has no name")
+        return self._names[label]
 
     def _source(self) -> Any:
         if self._opened is None:
@@ -102,10 +119,15 @@ def _version(name: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", name)]
 
 
-def _holds_text(feature: Any) -> bool:
-    """Whether a feature is a text, or a list of texts."""
-    kind = type(feature).__name__
-    return kind == "Text" or (kind == "Sequence" and type(feature.feature).__name__ == "Text")
+def _text_keys(name: str, feature: Any) -> tuple[str, ...]:
+    """The keys that lead to a feature's text or list of texts; none if it holds no caption."""
+    if _NO_CAPTION.search(name.rpartition("/")[2]):
+        return ()
+    held = feature.np_dtype
+    if isinstance(held, Mapping) and type(feature).__name__ == "Sequence":
+        inner = fields.chosen(held, ("caption", "text"))
+        return (name, inner) if inner and held[inner] == np.object_ else ()
+    return (name,) if held == np.object_ else ()
 
 
 def _plain(value: Any) -> Any:

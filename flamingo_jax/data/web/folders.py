@@ -1,5 +1,6 @@
 """Folders of saved pages: HTML files, and the images beside them."""
 
+import os
 import re
 import urllib.parse
 from collections import Counter
@@ -38,7 +39,7 @@ class Folder:
         """The pages in the order given."""
         most = self._limits.max_page_bytes
         for path in self._pages:
-            base = _SITE + urllib.parse.quote(path.relative_to(self._root).as_posix())
+            base = _SITE + urllib.parse.quote(os.fsencode(path.relative_to(self._root).as_posix()))
             content = self._read(path, most)
             if content is None:
                 yield Page(str(path), base, b"", refused="damaged")
@@ -52,7 +53,8 @@ class Folder:
         if not address.startswith(_SITE):
             return None
         name = re.split("[?#]", address[len(_SITE) :], maxsplit=1)[0]
-        return self._read(self._root / urllib.parse.unquote(name), self._limits.max_image_bytes)
+        path = self._root / os.fsdecode(urllib.parse.unquote_to_bytes(name))
+        return self._read(path, self._limits.max_image_bytes)
 
     def _read(self, path: Path, most: int) -> bytes | None:
         """A file, at most a byte more than `most`."""

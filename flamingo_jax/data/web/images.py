@@ -85,13 +85,21 @@ class Examiner:
         low, high = np.array(pixels.getextrema()).reshape(-1, 2).T
         if (high - low <= limits.min_contrast).all():
             return "single_colour"
-        if self._excluded is not None and self._is_excluded(perceptual_hash(pixels)):
+        if self._excluded is not None and self._is_excluded(pixels):
             return "in_evaluation"
         return None
 
-    def _is_excluded(self, value: int) -> bool:
+    def _is_excluded(self, picture: Image.Image) -> bool:
+        """Whether it looks like an excluded one as it is seen, or as its file holds it.
+
+        Hashes of turned photos may have been made either way.
+        """
         assert self._excluded is not None
-        differing = np.bitwise_count(self._excluded ^ np.uint64(value))
+        shown = [picture]
+        if "exif" in picture.info:
+            shown.append(Image.fromarray(np.asarray(picture)))
+        hashes = np.array([[perceptual_hash(each)] for each in shown], np.uint64)
+        differing = np.bitwise_count(self._excluded ^ hashes)
         return bool((differing <= self._limits.evaluation_distance).any())
 
 

@@ -71,9 +71,11 @@ def _named(pattern: str) -> list[Path]:
 
 def _matches(pattern: str) -> list[Path]:
     found = _named(pattern)
+    folders = {path for path in found if path.is_dir()}
+    files = [path for path in found if path not in folders]
+    wanted = {path for path in files if path.name.lower().endswith((*ARCHIVES, *SUFFIXES))}
     # A pattern for files may name folders on the way too: `site/**` does.
-    files = [path for path in found if not path.is_dir()]
-    wanted = [path for path in files if path.name.lower().endswith((*ARCHIVES, *SUFFIXES))]
+    wanted |= folders - {folder for path in wanted for folder in path.parents}
     return sorted(wanted if "*" in pattern and wanted else found)
 
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +221,14 @@ def test_missing_files_are_media_without_content(tmp_path: Path) -> None:
     document = open_source(folder)[3]
     contents = [len(p) for p in parts(document) if isinstance(p, bytes)]
     assert contents == [len(files.picture(3, 40)), 0]
+
+
+def test_a_zip_beside_a_table_is_none_of_it(tmp_path: Path) -> None:
+    folder = files.table_csv(tmp_path / "set")
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        archive.write(folder / "0.webp", "0.webp")
+    source = open_source(folder)
+    assert source.schema.format == "table"
+    assert source[1].items == (Medium("1.webp", files.picture(1, kind="WEBP")), files.caption(1))
+    with pytest.raises(UserError, match=r"is no source of documents"):
+        open_source(folder / "images.zip")

@@ -23,3 +23,11 @@ def test_a_file_of_nothing_has_no_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"")
     assert len(JsonLines([path])) == 0
+
+
+@pytest.mark.parametrize("blank", [b"   ", b" " * 1000, b"\t \x0b\x0c \r"])
+def test_lines_of_blanks_are_no_rows(tmp_path: Path, blank: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(blank + b'\n{"a": 1}\n' + blank + b'\n   {"a": 2}\n' + blank)
+    rows = JsonLines([path])
+    assert [rows[i] for i in range(len(rows))] == [{"a": 1}, {"a": 2}]

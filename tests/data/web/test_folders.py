@@ -1,13 +1,18 @@
 """Folders of pages: files beside them, and nothing outside."""
 
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from flamingo_jax.data.documents import Medium, from_bytes, to_bytes
 from flamingo_jax.data.web.addresses import resolve
+from flamingo_jax.data.web.extraction import Unit, extract
 from flamingo_jax.data.web.folders import Folder
 from flamingo_jax.data.web.limits import Limits
-from tests.data.web.pages import picture, site
+from flamingo_jax.data.web.settings import Settings
+from tests.data.web.pages import TEXT, picture, site
 
 PICTURE = picture(0)
 
@@ -73,3 +78,14 @@ def test_large_files_are_cut(tmp_path: Path) -> None:
     address = resolve("a.png", page.base)
     assert address is not None
     assert found.find(address) == bytes(10)
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    name, picture_name = (os.fsdecode(b"caf\xe9" + ending) for ending in (b".html", b".png"))
+    text = f"<p>{TEXT}</p><img src='caf%E9.png'>"
+    root = site(tmp_path / "site", {name: text}, {picture_name: PICTURE})
+    unit = Unit(0, root, (root / name,))
+    ((document, _),) = extract(unit, Settings(), Counter())
+    assert document.source == rf"{root}/caf\udce9.html"
+    assert document.items == (TEXT, Medium("caf%E9.png", PICTURE))
+    assert from_bytes(to_bytes(document)) == document

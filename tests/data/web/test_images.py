@@ -4,14 +4,15 @@ import hashlib
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
-from flamingo_jax.data.hashes import perceptual_hash
+from flamingo_jax.data.hashes import perceptual_hash, read_hashes, write_hashes
 from flamingo_jax.data.web.images import Examiner
 from flamingo_jax.data.web.limits import Limits
 from tests.data.web.pages import picture
@@ -113,6 +114,23 @@ def test_images_of_an_evaluation_set() -> None:
         assert examiner.examine(encoded(other)).reason == "in_evaluation"
     assert examiner.examine(encoded(shown, "JPEG", quality=40)).reason == "in_evaluation"
     assert examiner.examine(picture(2, 400, 300)).reason is None
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_turned_photo_of_an_evaluation_set(tmp_path: Path, mode: str, turn: int) -> None:
+    """Whether its hash was made of what is seen, as `hash_images` does, or of what is held."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    held = Image.open(io.BytesIO(picture(1, 400, 300))).convert(mode)
+    content = encoded(held, "JPEG", exif=exif)
+    (tmp_path / "a.jpg").write_bytes(content)
+    write_hashes([tmp_path / "a.jpg"], tmp_path / "hashes")
+    plain = np.array([perceptual_hash(held)], np.uint64)
+    for excluded in (read_hashes(tmp_path / "hashes"), plain):
+        assert Examiner(Limits(), excluded).examine(content).reason == "in_evaluation"
+    other = Examiner(Limits(), plain).examine(picture(2, 400, 300, "JPEG", exif=exif))
+    assert other.reason is None
 
 
 FILES = [picture(1, kind=kind) for kind in ("PNG", "JPEG", "WEBP", "GIF")]

@@ -64,3 +64,18 @@ def test_mistakes(tree: Path, pattern: str, message: str) -> None:
     (tree / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         inputs.units([pattern])
+
+
+def test_folders_beside_files_that_a_pattern_names(tree: Path) -> None:
+    for name in ("crawl/a.warc.gz", "crawl/saved/1.html", "crawl/saved/d/2.html", "crawl/n.txt"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("")
+    saved = ("crawl/saved", ["crawl/saved/1.html", "crawl/saved/d/2.html"])
+    assert units("crawl/*") == [("crawl/a.warc.gz", None), saved]
+    # Folders on the way to pages that are named themselves are not read a second time.
+    pages = ["crawl/saved/1.html", "crawl/saved/d/2.html"]
+    assert units("crawl/**") == [("crawl", pages), ("crawl/a.warc.gz", None)]
+    assert units("crawl/saved/*") == [
+        ("crawl/saved", ["crawl/saved/1.html"]),
+        ("crawl/saved/d", ["crawl/saved/d/2.html"]),
+    ]
