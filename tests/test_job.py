@@ -107,7 +107,7 @@ def test_killed_three_times_and_still_the_same(whole: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98])
+@pytest.mark.parametrize("share", [0.02, 0.15, 0.3, 0.5, 0.7, 0.85, 0.98])
 def test_killed_before_any_change_of_a_file(whole: Path, tmp_path: Path, share: float) -> None:
     """From the first folder that is made to the last file of the evaluation."""
     changes = changes_of_a_run(whole)
