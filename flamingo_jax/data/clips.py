@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from flamingo_jax.data.bad_records import BadRecord
-from flamingo_jax.data.media import MOST_PIXELS, Fit, fitted
+from flamingo_jax.data.media import MOST_PIXELS, Fit, fitted, upright
 from flamingo_jax.data.pictures import Size
 
 MOST_SECONDS = 3600
@@ -58,7 +58,10 @@ def read_clip(
         else:
             wanted = (np.arange(frames) + 0.5) * seconds / frames
         return np.stack(
-            [fitted(_upright(frame), size, fit) for frame in _shown(container, stream, wanted)]
+            [
+                fitted(Image.fromarray(upright(frame)), size, fit)
+                for frame in _shown(container, stream, wanted)
+            ]
         )
 
 
@@ -156,12 +159,6 @@ def _shown(container: Any, stream: Any, wanted_F: np.ndarray) -> Iterator[av.Vid
     if last is None or wanted_F[-1] > _time(last, stream) + _slack(stream):
         raise BadRecord("half_video", "some of its frames are missing")
     yield from [last] * (len(wanted_F) - place)
-
-
-def _upright(frame: av.VideoFrame) -> Image.Image:
-    """A frame as players show it: phones film in one direction and write how they were held."""
-    quarters = round(frame.rotation / 90)
-    return Image.fromarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
 
 
 def _frames(container: Any, stream: Any) -> Iterator[av.VideoFrame]:

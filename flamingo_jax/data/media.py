@@ -90,8 +90,13 @@ def _decode_mp4(content: bytes) -> list[np.ndarray]:
             pixels += frame.width * frame.height
             if pixels > MOST_PIXELS:
                 raise UserError(f"more than {MOST_PIXELS:,} pixels: make the clip shorter.")
-            frames.append(frame.to_ndarray(format="rgb24"))
+            frames.append(upright(frame))
     return frames
+
+
+def upright(frame: av.VideoFrame) -> np.ndarray:
+    """A frame as players show it, uint8 [H, W, 3]: phones write into a clip how they were held."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
 
 
 def on_white(picture: Image.Image) -> np.ndarray:

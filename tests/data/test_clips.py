@@ -10,6 +10,7 @@ from PIL import Image
 
 from flamingo_jax.data.bad_records import BadRecord
 from flamingo_jax.data.clips import clip_size, is_video, read_clip
+from flamingo_jax.data.media import decode_media
 from flamingo_jax.data.pictures import Size
 
 RATE = 5
@@ -161,9 +162,12 @@ def test_a_clip_is_shown_upright(degrees: int) -> None:
         for _ in range(2 * RATE):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(held, format="rgb24")))
         container.mux(stream.encode())
-    (frame,) = read_clip(buffer.getvalue(), 1, 48, "stretch")
-    assert frame[:8].mean() > 180
-    assert frame[20:].mean() < 80
+    (trained,) = read_clip(buffer.getvalue(), 1, 48, "stretch")
+    prompted = decode_media(buffer.getvalue())[0]
+    assert prompted.shape == upright.shape
+    for frame in (trained, prompted):
+        assert frame[: len(frame) // 6].mean() > 180
+        assert frame[len(frame) // 2 :].mean() < 80
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"\x1aE\xdf\xa3" + bytes(50), b"GIF89a;"])
