@@ -1,7 +1,7 @@
 """The protocol of the papers' benchmarks: Flamingo's (arXiv:2204.14198, appendix B.1.5).
 
-python -m flamingo_jax.evaluate --config=configs/evaluation.py --benchmark=coco \
-    --model=models/openflamingo --data_dir=benchmarks --output=runs/coco [--config.beams=3]
+python -m flamingo_jax.evaluate --config=configs/evaluation.py --model=models/openflamingo \
+    --data_dir=benchmarks --output=runs/coco [--config.benchmarks='("coco",)'] [--config.beams=3]
 """
 
 import ml_collections
@@ -9,7 +9,7 @@ from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Fields of `flamingo_jax.evaluation.suite.SuiteConfig`; the benchmarks are named by a flag."""
+    """Fields of `flamingo_jax.evaluation.suite.SuiteConfig`, whose flags go before them."""
     config = ml_collections.ConfigDict()
     config.benchmarks = ("all",)
     config.shots = (0, 4, 8, 16, 32)

@@ -10,11 +10,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from flamingo_jax.fields import build
 from flamingo_jax.evaluation import overlap, suite_run
 from flamingo_jax.evaluation.results import Figure
 from flamingo_jax.evaluation.suite import SuiteConfig
 from flamingo_jax.evaluation.table import shown_cell, summary_cells
+from flamingo_jax.fields import build
 from flamingo_jax.runs import load
 
 BENCHMARKS = ("digits", "openmoji", "noto_emoji")

@@ -5,8 +5,8 @@
         --data_dir=benchmarks --shots=0,4,8,16,32 --output=runs/figures [--supports=rices]
         [--seed=0,1,2] [--limit=1000] [--batch_size=8] [--show_prompts=3] [--config=FILE]
 
-`--benchmark=all` asks all of them. The same command goes on where it was stopped. Without
-`--benchmark` the drawings are asked:
+`--benchmark=all` asks all of them; a recipe, `--config`, can name them too. The same command goes
+on where it was stopped. Without either the drawings are asked:
 
     python -m flamingo_jax.evaluate --model=runs/openmoji --shots=0,1,2,4,8,16
 
@@ -71,7 +71,7 @@ def main() -> None:
         from flamingo_jax.evaluation.listing import listing
 
         print(listing([*BENCHMARKS.values(), *OTHERS.values()]))
-    elif _BENCHMARK.value:
+    elif _BENCHMARK.value or _CONFIG.value:
         _benchmarks()
     else:
         _drawings()
@@ -86,18 +86,26 @@ def _benchmarks() -> None:
     from flamingo_jax.runs import load
 
     model, data_dir, output = (Path(_given(flag)) for flag in (_MODEL, _DATA_DIR, _OUTPUT))
-    chosen = suite_run.choose(_BENCHMARK.value or ())
+    recipe = _CONFIG.value.to_dict() if _CONFIG.value else {}
+    chosen = suite_run.choose(_BENCHMARK.value or recipe.get("benchmarks", ()))
     asked = {"benchmarks": tuple(benchmark.name for benchmark in chosen)}
     asked |= _set(shots=_numbers(_SHOTS), seeds=_numbers(_SEED), split=_SPLIT.value)
     asked |= _set(limit=_LIMIT.value, supports=_SUPPORTS.value, images=_IMAGES.value)
-    recipe = _CONFIG.value.to_dict() if _CONFIG.value else {}
     asked = fields.build(SuiteConfig, {**recipe, **asked})
     handle = load(model)
     training = read_hashes(Path(_HASHES.value)) if _HASHES.value else overlap.drawing_hashes(model)
     options = suite_run.Options(_BATCH_SIZE.value, _SHOW.value, training, Path(_CACHE_DIR.value))
-    found = suite_run.evaluate_suite(handle, chosen, data_dir, output, asked, options)
+    left_out: list[str] = []
+    try:
+        found = suite_run.evaluate_suite(handle, chosen, data_dir, output, asked, options)
+    except suite_run.LeftOut as error:
+        if not error.figures:
+            raise
+        found, left_out = error.figures, error.reasons
     titles = {benchmark.name: benchmark.title for benchmark in chosen}
     print(summary([row.to_json() for row in found], titles))
+    for reason in left_out:
+        print(f"Left out: {reason}")
     print(f"Report: {output / 'report.html'}")
 
 

@@ -1,5 +1,6 @@
 """The commands of docs/checkpoints.md on small models of each family, and what is refused."""
 
+import dataclasses
 import html
 import json
 import os
@@ -15,7 +16,13 @@ from PIL import Image
 import flamingo_jax
 from flamingo_jax.evaluation.suite import SuiteConfig
 from flamingo_jax.evaluation.suite_run import Options, choose, evaluate_suite
-from tests.checkpoints import test_flamingo_mini, test_idefics, test_openflamingo
+from tests.checkpoints import (
+    test_flamingo_mini,
+    test_idefics,
+    test_openflamingo,
+    test_openflamingo_text,
+)
+from tests.checkpoints.originals import OpenClipTower
 from tests.evaluation.benchmarks import official
 from tests.test_docs import ROOT, lines
 from tests.tiny_run import finished, python
@@ -32,7 +39,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published.mkdir()
     case = test_openflamingo.CASES["mpt"]
     source = test_openflamingo.saved(case, tmp_path_factory.mktemp("openflamingo")).folder
-    test_openflamingo.words().save(str(source / "language" / "tokenizer.json"))
+    test_openflamingo_text.words().save(str(source / "language" / "tokenizer.json"))
     (published / "mpt-1b-redpajama-200b").symlink_to(source / "language")
     (published / "clip-vit-large-patch14").symlink_to(source / "vision")
     (published / "checkpoint.pt").symlink_to(source / "checkpoint.pt")
@@ -102,8 +109,13 @@ def test_the_pages_commands_run_in_their_order(converted: Path) -> None:
     models = sorted(path.name for path in (reader / "models").iterdir())
     assert models == ["exported", "flamingo_mini", "idefics", "openflamingo"]
     run, exported = flamingo_jax.load(finished()), flamingo_jax.load(reader / "models/exported")
-    chex.assert_trees_all_equal(exported.weights.bridges, run.weights.bridges)
-    chex.assert_trees_all_equal(exported.weights.vision, run.weights.vision)
+    kept = {name: getattr(run.weights, name) for name in ("vocabulary", "layers")}
+    weights = exported.weights.replace(**kept)  # the run's small ones; exports name the package's
+    chex.assert_trees_all_equal(weights, run.weights, strict=True)
+    exported = dataclasses.replace(exported, weights=weights)
+    tokens, size = np.array([[run.text.image_id, 5, 6]]), run.config.vision.image_size
+    pixels = np.random.default_rng(0).normal(size=(1, 1, 1, size, size, 3)).astype(np.float32)
+    np.testing.assert_array_equal(exported.logits(tokens, pixels), run.logits(tokens, pixels))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +133,29 @@ def test_mistakes_of_the_command(tmp_path: Path, arguments: tuple, sentence: str
     given += [] if any("--output" in word for word in given) else [f"--output={tmp_path}/out"]
     assert sentence.format(tmp_path) in told(*given)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_assumed_and_what_stays_behind_is_told(tmp_path: Path) -> None:
+    import torch
+
+    mini, clip, out = tmp_path / "mini", tmp_path / "open_clip.pt", tmp_path / "out"
+    mini.mkdir()
+    test_flamingo_mini.save(
+        "post-norm", mini, test_flamingo_mini.without("flamingo.vision_encoder.")
+    )
+    (mini / "tokenizer.model").write_bytes(b"sentencepiece")
+    torch.save(OpenClipTower(12, 4, 64, 1, torch.nn.GELU()).state_dict(), clip)
+    words = ("flamingo_mini", f"--source={mini}", f"--vision={clip}", f"--output={out}")
+    done = python("flamingo_jax.convert", *words, "--vision_activation=gelu")
+    assert done.returncode == 0, done.stderr
+    activation, tokenizer, written = done.stdout.splitlines()
+    assert activation.startswith(str(clip))
+    assert "gelu is taken (--vision_activation)" in activation
+    assert tokenizer.startswith(f"{mini} holds its tokenizer as tokenizer.model only")
+    assert "no tokenizer travels" in tokenizer
+    assert written.startswith(f"Written: {out}.")
+    config = json.loads((out / "config.json").read_text())
+    assert config["model"]["vision"]["activation"] == "gelu"
 
 
 def test_a_shard_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ def test_the_recipe_is_the_suites_own_protocol() -> None:
             "Unknown config field beems: did you mean beams?",
         ),
         ("--benchmark=coco", "--data_dir is missing: give it a path."),
+        (
+            '--config=configs/evaluation.py --config.benchmarks=("koko",) --data_dir=x --output=x',
+            "There is no benchmark 'koko': there are ",
+        ),
         ("--benchmark=koko --data_dir=x --output=x", "There is no benchmark 'koko': there are "),
         ("--benchmark=coco --data_dir=x --output=x --shots=4,4", "shots must name at least one"),
     ],
@@ -103,6 +107,16 @@ def test_benchmarks_are_asked_of_a_run_and_again_without_asking(
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == before
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == rows
+    some = ("--benchmark=coco,rareact", f"--output={tmp_path}/some", "--shots=2", "--seed=0")
+    partly = command("evaluate", tiny_run, *asked, *some)
+    assert partly.returncode == 0, partly.stderr
+    assert "\nCOCO  " in partly.stdout
+    assert "\nLeft out: RareAct: only 0 shots are published of it.\n" in partly.stdout
+    none = command(
+        "evaluate", tiny_run, *asked, *some, "--benchmark=rareact", f"--output={tmp_path}/none"
+    )
+    assert none.returncode == 1
+    assert none.stderr.strip().endswith("RareAct: only 0 shots are published of it.")
     other = command("evaluate", tiny_run, *asked, "--limit=3")
     assert other.returncode == 1
     assert "limit was 2 and is 3): give another --output." in other.stderr

@@ -1,6 +1,8 @@
 """Imports go one way: entry points, then the rooms that act, then models, data, parallel."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,25 @@ def test_rooms_import_no_entry_point(room: str) -> None:
 def test_data_is_numpy_only() -> None:
     for path in (PACKAGE / "data").rglob("*.py"):
         assert not {name.split(".")[0] for name in imported(path)} & {"jax", "jaxlib"}, path
+
+
+ALL = """
+import importlib, sys
+from jax._src import xla_bridge
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    assert not xla_bridge._backends, name
+"""
+
+
+def test_no_import_asks_for_devices() -> None:
+    """Several processes find each other before that, and with recipes read already."""
+    paths = [path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py")]
+    programs = [path for path in paths if is_entry_point(PACKAGE.parent / path)]
+    names = [".".join(path.with_suffix("").parts) for path in paths if path not in programs]
+    line = [sys.executable, "-c", ALL, *(name.removesuffix(".__init__") for name in names)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr
 
 
 def test_files_are_short() -> None:

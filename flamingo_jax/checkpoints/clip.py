@@ -64,19 +64,28 @@ OPEN_CLIP = Names(
 )
 
 
-def read_clip(path: Path, activation: Activation = "quick_gelu") -> tuple[ViTConfig, Tree]:
+def read_clip(path: Path, activation: Activation | None = None) -> tuple[ViTConfig, Tree]:
     """A vision tower's config and the lazy tree of `models.vit.ViT`; no tensor is read.
 
     Args:
       path: Hugging Face's folder of a CLIPModel or CLIPVisionModel, or a file with the state dict
         of an open_clip model or of its vision tower.
       activation: of an open_clip file's feed-forwards, about which it says nothing: OpenAI's
-        weights have `quick_gelu`, most others `gelu`.
+        weights have `quick_gelu`, as is taken for None, most others `gelu`.
 
     Raises:
-      UserError: something is missing, damaged, left over, of another shape, or not supported.
+      UserError: something is missing, damaged, left over, of another shape, or not supported, or
+        a folder says another activation.
     """
-    return _read_folder(path) if path.is_dir() else _read_file(path, activation)
+    if not path.is_dir():
+        return _read_file(path, activation or "quick_gelu")
+    config, tree = _read_folder(path)
+    if activation not in (None, config.activation):
+        raise UserError(
+            f"--vision_activation={activation} was given, but {path / 'config.json'} says "
+            f"{config.activation}: leave the flag out."
+        )
+    return config, tree
 
 
 def read_tower(source: Source, prefix: str, config: ViTConfig, names: Names) -> Tree:
@@ -230,7 +239,8 @@ def config_of_shapes(
         case [(width,), (_, _, patch, _), (positions, _), (hidden, _)]:
             grid = math.isqrt(max(0, positions - 1))
             head_dim = width // heads if heads else HEAD_DIMS.get(width, 64)
-            if grid and grid**2 == positions - 1 and head_dim and width % head_dim == 0:
+            some = all((grid, patch, width, head_dim, hidden))
+            if some and grid**2 == positions - 1 and width % head_dim == 0:
                 return ViTConfig(
                     image_size=grid * patch,
                     patch_size=patch,

@@ -36,7 +36,7 @@ def save(folder: Path, file: ModelFile, trees: Mapping[str, Any], tokenizer: Pat
     with new_folder(folder) as part:
         for name, tree in trees.items():
             flat = traverse_util.flatten_dict(tree, sep="/")
-            arrays = {key: np.ascontiguousarray(leaf) for key, leaf in flat.items()}
+            arrays = {key: np.asarray(leaf, order="C") for key, leaf in flat.items()}
             save_file(arrays, part / f"{name}.safetensors")
         if tokenizer is not None:
             shutil.copyfile(tokenizer, part / "tokenizer.json")

@@ -6,13 +6,15 @@ embedding for each frame. A checkpoint holds the whole model, at times without t
 of the two pretrained models the names only. Where a name is a folder, its config.json tells their
 options; else sizes are worked out from tensors' shapes, and what no shape tells from the name.
 
-A prompt's `<image>` is ordinary text, whose first token `<` stands for the image. The published
-processor counts ` <`, with a space before it, as well; here that is text.
+A prompt's `<image>` is ordinary text, whose first token stands for the image: `<`, or ` <` where a
+space is before it.
 """
 
 import dataclasses
 import os
 from pathlib import Path
+
+import numpy as np
 
 from flamingo_jax.checkpoints.clip import HUGGING_FACE, config_of_shapes, read_clip, read_tower
 from flamingo_jax.checkpoints.language_configs import opt_config
@@ -22,7 +24,7 @@ from flamingo_jax.checkpoints.lucidrains import read_bridge, read_perceiver
 from flamingo_jax.checkpoints.options import Options
 from flamingo_jax.checkpoints.published import Published
 from flamingo_jax.checkpoints.tensors import Source, open_tensors
-from flamingo_jax.checkpoints.tokenizer_files import add_token, read_tokenizer
+from flamingo_jax.checkpoints.tokenizer_files import add_token, check_ids, read_tokenizer
 from flamingo_jax.data.tokenizer import TextConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.decoder import DecoderConfig
@@ -34,6 +36,7 @@ from flamingo_jax.models.xattn import CrossAttentionConfig
 
 LANGUAGE, CLIP = "facebook/opt", "openai/clip-vit-base-patch32"
 IMAGE, OPENING, END_OF_CHUNK, END_OF_TEXT = "<image>", "<", "<EOC>", "</s>"
+SPACED, SPACED_ID = "Ġ<", 28_696  # ` <`
 IDS = {OPENING: 41_552, END_OF_CHUNK: 50_265, END_OF_TEXT: 2}
 """Of OPT's tokenizer, to which the end of a chunk was added."""
 
@@ -56,13 +59,16 @@ _POST_NORM = "350m"  # the one size with norms after the sums
 _ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "sqrelu": "squared_relu", "relu": "relu"}
 _EPS = 1e-5  # PyTorch's, which no option changes
 _WORDS = "flamingo.lm.decoder."
+_EMBEDDING, _HEAD = f"{_WORDS}embed_tokens.weight", "flamingo.lm_head.weight"
 _TOWER = "flamingo.vision_encoder."
 _BUFFERS = (r".*\.position_ids", r".*\.decoder\.version")
 """Constants that older files keep among the weights."""
 
 
-def read(source: Path, vision: Path | None = None) -> Published:
-    """Reads a folder of flamingo-mini; the values of no tensor.
+def read(
+    source: Path, vision: Path | None = None, vision_activation: Activation | None = None
+) -> Published:
+    """Reads a folder of flamingo-mini; the values of no tensor, but where two may be the same.
 
     Args:
       source: a folder with config.json, the weights as `open_tensors` finds them, and a tokenizer
@@ -70,15 +76,19 @@ def read(source: Path, vision: Path | None = None) -> Published:
       vision: folder or file of CLIP, see `clip.read_clip`: for checkpoints without a vision tower;
         for those with one it tells the tower's options. None for `clip_model_type` of config.json,
         if that is a folder.
+      vision_activation: of the tower's feed-forwards where no folder tells it, see
+        `clip.read_clip`; None also for what the name `clip_model_type` tells.
 
     Raises:
       UserError: a file is missing or damaged, an option is not supported, or a tensor is missing,
-        left over, or of another shape than the others and the options say.
+        left over, or of another shape than the others and the options say, or the model lacks a
+        token of the tokenizer's.
     """
     options = Options.read(source / "config.json")
     tensors = Source(open_tensors(source), source)
     decoder = _decoder_config(options, tensors)
-    tower_config, tower = _read_tower(options, tensors, vision)
+    decoder = dataclasses.replace(decoder, tied=_tied(options, tensors, decoder))
+    tower_config, tower = _read_tower(options, tensors, vision, vision_activation)
     config = FlamingoConfig(
         decoder=decoder,
         resampler=_resampler_config(options),
@@ -124,6 +134,17 @@ def _decoder_config(options: Options, source: Source) -> DecoderConfig:
     return opt_config(Options(found, options.where, "(as its tensors say) "))
 
 
+def _tied(options: Options, source: Source, config: DecoderConfig) -> bool:
+    """Whether both ends have one table; the original has two, which training may set apart."""
+    if not (config.tied and options.flag("tie_word_embeddings", True)):
+        return False
+    if not (source.has(_EMBEDDING) and source.has(_HEAD)):
+        return True
+    size = _table_size(config)
+    embedding, head = (source.take(name, size).read() for name in (_EMBEDDING, _HEAD))
+    return np.array_equal(embedding, head)
+
+
 def _name(options: Options, option: str, default: str) -> tuple[str, Path | None]:
     """A pretrained model's name, and the folder that it is, if it is one here or beside ours."""
     name = options.values.get(option, default)
@@ -141,8 +162,11 @@ def _layer(options: Options, number: int) -> str:
 
 def _table(source: Source) -> str:
     """Name of the token embedding, which a file may hold as the output projection only."""
-    name, head = f"{_WORDS}embed_tokens.weight", "flamingo.lm_head.weight"
-    return head if source.has(head) and not source.has(name) else name
+    return _HEAD if source.has(_HEAD) and not source.has(_EMBEDDING) else _EMBEDDING
+
+
+def _table_size(config: DecoderConfig) -> tuple[int, int]:
+    return config.vocab_size, config.embedding_width or config.width
 
 
 def _sizes(source: Source, name: str) -> tuple[int, int]:
@@ -197,15 +221,17 @@ def _activation(options: Options, name: str) -> Activation:
     return _ACTIVATIONS[options.only(name, *_ACTIVATIONS, default="gelu")]
 
 
-def _read_tower(options: Options, source: Source, vision: Path | None) -> tuple[ViTConfig, Tree]:
+def _read_tower(
+    options: Options, source: Source, vision: Path | None, activation: Activation | None
+) -> tuple[ViTConfig, Tree]:
     """The checkpoint's tower, or where it has none the folder's; with the class token."""
     name, folder = _name(options, "clip_model_type", CLIP)
     vision = vision or folder
-    found, tree = (None, None) if vision is None else read_clip(vision)
+    found, tree = (None, None) if vision is None else read_clip(vision, activation)
     if _numbers(source, _TOWER):
         inner = f"{_TOWER}vision_model."  # transformers 5 leaves the second part out
         prefix = inner if _numbers(source, inner) else _TOWER
-        found = found or _tower_config(name.lower(), source, prefix)
+        found = found or _tower_config(name.lower(), source, prefix, activation)
         tree = read_tower(source, prefix, found, HUGGING_FACE)
     if found is None or tree is None:
         raise UserError(
@@ -215,11 +241,13 @@ def _read_tower(options: Options, source: Source, vision: Path | None) -> tuple[
     return dataclasses.replace(found, class_token=True), tree
 
 
-def _tower_config(name: str, source: Source, prefix: str) -> ViTConfig:
+def _tower_config(
+    name: str, source: Source, prefix: str, activation: Activation | None
+) -> ViTConfig:
     """Of the shapes; LAION's towers have exact GELU, OpenAI's and those made like them do not."""
     width = (source.take(f"{prefix}{HUGGING_FACE.first}").shape or (1,))[0]
     sizes = [heads for size, heads in CLIP_HEADS.items() if f"-{size}-" in name]
-    activation: Activation = "gelu" if name.startswith("laion/") else "quick_gelu"
+    activation = activation or ("gelu" if name.startswith("laion/") else "quick_gelu")
     heads = _usual(sizes[0] if sizes else None, width)
     return config_of_shapes(source, prefix, activation, HUGGING_FACE, heads)
 
@@ -252,13 +280,13 @@ def _variables(options: Options, source: Source, config: FlamingoConfig, tower: 
 
 
 def _vocabulary(source: Source, config: DecoderConfig) -> Tree:
-    """Both ends of OPT; the output projection is the token embedding, and may be there again."""
-    size = (config.vocab_size, config.embedding_width or config.width)
-    source.optional("flamingo.lm_head.weight", size)
-    tree: Tree = {
-        "embedding": source.take(_table(source), size),
-        **opt_more(source, config, _WORDS),
-    }
+    """Both ends of OPT; a tied output projection may be there beside the token embedding."""
+    size, tree = _table_size(config), opt_more(source, config, _WORDS)
+    if config.tied:
+        source.optional(_HEAD, size)
+        tree["embedding"] = source.take(_table(source), size)
+    else:
+        tree |= {"embedding": source.take(_EMBEDDING, size), "head": source.take(_HEAD, size)}
     if not config.post_norm:
         tree["norm"] = take_norm(source, f"{_WORDS}final_layer_norm", config.width)
     return tree
@@ -266,7 +294,7 @@ def _vocabulary(source: Source, config: DecoderConfig) -> Tree:
 
 def _read_text(source: Path, config: DecoderConfig) -> tuple[TextConfig, str | None]:
     """What shows images, ends a chunk and starts a text, by the folder's tokenizer or as OPT's."""
-    ids, tokenizer = dict(IDS), None
+    ids, spaced, tokenizer = dict(IDS), SPACED_ID, None
     if (found := read_tokenizer(source)) is not None:
         add_token(found.tokenizer, END_OF_CHUNK)
         for token in ids:
@@ -274,6 +302,7 @@ def _read_text(source: Path, config: DecoderConfig) -> tuple[TextConfig, str | N
             if number is None:
                 raise UserError(f"The tokenizer of {source} has no token {token!r}: is it OPT's?")
             ids[token] = number
+        spaced = found.tokenizer.token_to_id(SPACED)
         tokenizer = found.tokenizer.to_str()
     text = TextConfig(
         image_id=ids[OPENING],
@@ -284,5 +313,8 @@ def _read_text(source: Path, config: DecoderConfig) -> tuple[TextConfig, str | N
         eoc_token=END_OF_CHUNK,
         max_tokens=config.max_positions,
         fit="crop",
+        spaced_image_id=spaced,
     )
+    if tokenizer is not None:
+        check_ids(text, config.vocab_size, f"is the tokenizer of {source} the model's own")
     return text, tokenizer

@@ -16,7 +16,7 @@ from flamingo_jax.checkpoints.layers import Tree, language_variables, take_linea
 from flamingo_jax.checkpoints.options import Options
 from flamingo_jax.checkpoints.published import Published
 from flamingo_jax.checkpoints.tensors import Source, Tensor, concatenated, open_tensors
-from flamingo_jax.checkpoints.tokenizer_files import read_tokenizer
+from flamingo_jax.checkpoints.tokenizer_files import check_ids, read_tokenizer
 from flamingo_jax.data.tokenizer import TextConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.decoder import DecoderConfig
@@ -70,7 +70,8 @@ def read(source: Path) -> Published:
 
     Raises:
       UserError: a file is missing or damaged, an option is not supported, or a tensor is missing,
-        left over, or of another shape than the config says.
+        left over, or of another shape than the config says, or the model lacks a token of the
+        tokenizer's.
     """
     path = source / "config.json"
     given = Options.read(path).values
@@ -90,6 +91,9 @@ def read(source: Path) -> Published:
     )
     variables = _variables(rest, config, language)
     rest.check_all_taken(_BUFFERS)
+    if tokenizer is not None:
+        doubt = f"is the tokenizer of {source} the model's own"
+        check_ids(text, language.config.vocab_size, doubt)
     return Published("idefics", config, variables, text, tokenizer)
 
 

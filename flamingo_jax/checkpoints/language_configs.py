@@ -70,7 +70,7 @@ def mpt_config(options: Options) -> DecoderConfig:
     options.part("ffn_config").only("ffn_type", "mptmlp", default="mptmlp")
     width, clip = options.count("d_model"), f"{prefix}clip_qkv"
     qk_norm = attention.flag(f"{prefix}qk_ln", False)
-    scale, head_dim = attention.values.get("softmax_scale"), _head_dim(options, "n_heads", width)
+    scale, head_dim = softmax_scale(options), _head_dim(options, "n_heads", width)
     if scale is not None and attention.values.get(clip) and not qk_norm:
         raise attention.wrong("softmax_scale", scale, f"null beside {clip}")
     return DecoderConfig(
@@ -89,6 +89,13 @@ def mpt_config(options: Options) -> DecoderConfig:
         clip_qkv=attention.number(clip) if attention.values.get(clip) else None,
         tied=options.flag("tie_word_embeddings", True),
     )
+
+
+def softmax_scale(options: Options) -> float | None:
+    """What MPT multiplies queries' products with keys by; None for what is usual."""
+    old = options.values["model_type"] == "mosaic_gpt"
+    attention, name = (options if old else options.part("attn_config")), "softmax_scale"
+    return None if attention.values.get(name) is None else attention.number(name)
 
 
 def neox_config(options: Options) -> DecoderConfig:

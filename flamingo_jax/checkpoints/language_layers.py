@@ -1,10 +1,12 @@
 """Layers of Hugging Face's language models as the decoder keeps them, unread."""
 
+import dataclasses
 import math
 from typing import Any
 
 import numpy as np
 
+from flamingo_jax.checkpoints.language_configs import softmax_scale
 from flamingo_jax.checkpoints.layers import (
     Tree,
     linear,
@@ -52,10 +54,7 @@ def llama_layer(source: Source, at: str, config: DecoderConfig, options: Options
 
 def mpt_layer(source: Source, at: str, config: DecoderConfig, options: Options) -> Tree:
     """A layer of MPT's under either of its names; `softmax_scale` becomes part of the queries."""
-    old = source.has(f"{at}ln_1.weight")
-    norms, up, down = (
-        ("ln_", "mlp.mlp_up", "mlp.mlp_down") if old else ("norm_", "ffn.up_proj", "ffn.down_proj")
-    )
+    norms, up, down = _mpt_names(source, at)
     width, hidden = (config.width,), (config.mlp_dim,)
     heads = (config.num_heads, config.head_dim)
     query, key, value = take_fused(source, f"{at}attn.Wqkv.", config.width, 3, heads, False)
@@ -68,8 +67,7 @@ def mpt_layer(source: Source, at: str, config: DecoderConfig, options: Options) 
     if config.qk_norm:
         attention["query_norm"] = take_norm(source, f"{at}attn.q_ln", config.width, False)
         attention["key_norm"] = take_norm(source, f"{at}attn.k_ln", config.width, False)
-    scale = (options.part("attn_config").values | options.values).get("softmax_scale")
-    if scale is not None:
+    if (scale := softmax_scale(options)) is not None:
         owner, leaf = ("query_norm", "scale") if config.qk_norm else ("query", "kernel")
         factor = scale * math.sqrt(config.head_dim)
         attention[owner][leaf] = _scaled(attention[owner][leaf], factor)
@@ -82,6 +80,24 @@ def mpt_layer(source: Source, at: str, config: DecoderConfig, options: Options) 
             "down": take_linear(source, f"{at}{down}", hidden, width, False),
         },
     }
+
+
+def mpt_fitted(source: Source, at: str, config: DecoderConfig) -> DecoderConfig:
+    """The config with the feed-forward's width that the first layer has.
+
+    MosaicML's model obeys the option `expansion_ratio`; transformers' always has 4 D.
+    """
+    _, up, _ = _mpt_names(source, at)
+    usual = 4 * config.width
+    whole = source.take(f"{at}{up}.weight").shape == (usual, config.width)
+    return dataclasses.replace(config, mlp_dim=usual) if whole else config
+
+
+def _mpt_names(source: Source, at: str) -> tuple[str, str, str]:
+    """How a layer's norms begin, and its projections up and down, in MPT-1B or in the others."""
+    if source.has(f"{at}ln_1.weight"):
+        return "ln_", "mlp.mlp_up", "mlp.mlp_down"
+    return "norm_", "ffn.up_proj", "ffn.down_proj"
 
 
 def _scaled(tensor: Tensor, factor: float) -> Tensor:

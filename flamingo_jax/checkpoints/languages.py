@@ -38,6 +38,7 @@ class Family:
       config: from the options.
       layer: tree of one layer, from the tensors, the start of their names, the decoder's config
         and the options.
+      fitted: the config as the tensors correct it, by the start of the first layer's names.
       more: what else the vocabulary has, from the tensors and the decoder's config.
       bos_id: default of the option `bos_token_id`; None where sequences start with no token.
     """
@@ -50,6 +51,7 @@ class Family:
     max_tokens: tuple[str, int]
     config: Callable[[Options], DecoderConfig]
     layer: Callable[[Source, str, DecoderConfig, Options], Tree]
+    fitted: Callable[[Source, str, DecoderConfig], DecoderConfig] = lambda source, at, given: given
     more: Callable[[Source, DecoderConfig], Tree] = lambda source, config: {}
     bos_id: int | None = None
 
@@ -80,6 +82,7 @@ _MPT = Family(
     max_tokens=("max_seq_len", 2048),
     config=configs.mpt_config,
     layer=layers.mpt_layer,
+    fitted=layers.mpt_fitted,
 )
 FAMILIES = {
     "llama": _LLAMA,
@@ -168,11 +171,11 @@ def read_tensors(options: Options, source: Source, newer: Collection[str] = ()) 
       UserError: as for `read_language`.
     """
     family = FAMILIES[options.only("model_type", *FAMILIES)]
-    config = family.config(options)
+    start = f"{family.prefix}{family.layers}."
+    config = family.fitted(source, f"{start}0.", family.config(options))
     config, vocabulary = _read_vocabulary(source, family, config, newer)
     trees = [
-        family.layer(source, f"{family.prefix}{family.layers}.{i}.", config, options)
-        for i in range(config.num_layers)
+        family.layer(source, f"{start}{i}.", config, options) for i in range(config.num_layers)
     ]
     source.check_all_taken(BUFFERS)
     bos = None if family.bos_id is None else options.token("bos_token_id", family.bos_id)

@@ -19,6 +19,7 @@ from flamingo_jax.checkpoints.published import Published
 from flamingo_jax.checkpoints.tensors import Source, Tensor, open_tensors
 from flamingo_jax.errors import UserError
 from flamingo_jax.models.flamingo import FlamingoConfig
+from flamingo_jax.models.layers import Activation
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 
@@ -36,6 +37,7 @@ def read(
     cross_attn_every: int | None = None,
     media_token_id: int | None = None,
     eoc_token_id: int | None = None,
+    vision_activation: Activation | None = None,
 ) -> Published:
     """Reads a checkpoint with the models that it was trained on; the values of no tensor.
 
@@ -46,6 +48,7 @@ def read(
       cross_attn_every: language layers for each cross-attention layer; None for what is found.
       media_token_id: id of `<image>`; None for what the tokenizer says.
       eoc_token_id: id of `<|endofchunk|>`; None likewise.
+      vision_activation: see `clip.read_clip`.
 
     Raises:
       UserError: a file is missing or damaged, a tensor is missing, left over or of another shape,
@@ -55,7 +58,7 @@ def read(
     family = FAMILIES[options.only("model_type", *FAMILIES)]
     source, newer = _sorted(checkpoint, family)
     words = read_language(language, newer)
-    tower_config, tower = read_clip(vision)
+    tower_config, tower = read_clip(vision, vision_activation)
     resampler_config, resampler = _read_resampler(source, tower_config.width)
     every = _every(source, words.config.num_layers, cross_attn_every)
     config = FlamingoConfig(

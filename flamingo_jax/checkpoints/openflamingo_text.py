@@ -9,7 +9,13 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from flamingo_jax.checkpoints.languages import Language
-from flamingo_jax.checkpoints.tokenizer_files import FILES, Found, add_token, read_tokenizer
+from flamingo_jax.checkpoints.tokenizer_files import (
+    Found,
+    add_token,
+    check_ids,
+    missing,
+    read_tokenizer,
+)
 from flamingo_jax.data.tokenizer import END_OF_CHUNK, IMAGE, TextConfig
 from flamingo_jax.errors import UserError
 
@@ -38,8 +44,8 @@ def read_text(
         text = _marked(found, folder, language, image_id, eoc_id)
     elif image_id is None or eoc_id is None:
         raise UserError(
-            f"{folder} holds no tokenizer ({FILES}): give --{_IMAGE_FLAG} and --{_EOC_FLAG}, the "
-            f"ids of {IMAGE} and {END_OF_CHUNK}."
+            f"{missing(folder)}: give --{_IMAGE_FLAG} and --{_EOC_FLAG}, the ids of {IMAGE} and "
+            f"{END_OF_CHUNK}."
         )
     else:
         text = TextConfig(
@@ -50,13 +56,8 @@ def read_text(
             max_tokens=language.max_tokens,
             fit="crop",
         )
-    rows = language.config.vocab_size
-    for flag, number in ((_IMAGE_FLAG, text.image_id), (_EOC_FLAG, text.eoc_id)):
-        if not 0 <= number < rows:
-            raise UserError(
-                f"The model has {rows} tokens and none with the id {number} (--{flag}): is "
-                f"{folder} the language model that the checkpoint was trained on?"
-            )
+    doubt = f"is {folder} the language model that the checkpoint was trained on"
+    check_ids(text, language.config.vocab_size, doubt)
     return text, None if found is None else found.tokenizer.to_str(pretty=True)
 
 

@@ -50,4 +50,7 @@ def with_ids(
     for token in asked.values():
         if not 0 <= token < size:
             raise UserError(f"The model has {size} tokens, but none with the id {token}.")
-    return dataclasses.replace(published, text=dataclasses.replace(published.text, **asked))
+    text = dataclasses.replace(published.text, **asked)
+    if media_token_id is not None:
+        text = dataclasses.replace(text, spaced_image_id=None)
+    return dataclasses.replace(published, text=text)

@@ -248,6 +248,13 @@ def _read_shards(index: Path) -> dict[str, Mapped]:
     for name, file in places.items():
         if name not in shards[file]:
             raise UserError(f"{index} says that {file} holds tensor {name!r}, but it does not.")
+    for file, tensors in shards.items():
+        for name in tensors:
+            if places.get(name) != file:
+                raise UserError(
+                    f"{index.parent / file} holds tensor {name!r}, which is not among those that "
+                    f"{index.name} lists for this file."
+                )
     return {name: shards[file][name] for name, file in places.items()}
 
 

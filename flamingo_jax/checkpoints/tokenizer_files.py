@@ -7,6 +7,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from flamingo_jax.checkpoints.options import Options
+from flamingo_jax.data.tokenizer import TextConfig
 from flamingo_jax.errors import UserError
 
 FILES = "tokenizer.json, or vocab.json and merges.txt"
@@ -44,6 +45,35 @@ def read_tokenizer(folder: Path) -> Found | None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return Found(tokenizer, _start(tokenizer, options), _id(tokenizer, options, "pad_token"))
+
+
+def missing(folder: Path) -> str:
+    """Why a folder has no tokenizer that is read, as the beginning of a sentence."""
+    if (folder / "tokenizer.model").is_file():
+        return (
+            f"{folder} holds its tokenizer as tokenizer.model only, which is not read (save it as "
+            "tokenizer.json with transformers first)"
+        )
+    return f"{folder} holds no tokenizer ({FILES})"
+
+
+def check_ids(text: TextConfig, rows: int, doubt: str) -> None:
+    """Makes sure that a model has the tokens that show media and end their texts.
+
+    Args:
+      text: the tokens with a meaning.
+      rows: how many tokens the model has.
+      doubt: what to ask where they do not belong together, without its question mark.
+
+    Raises:
+      UserError: the model has no token of an id.
+    """
+    media = [("media_token_id", number) for number in text.image_ids]
+    for flag, number in (*media, ("eoc_token_id", text.eoc_id)):
+        if not 0 <= number < rows:
+            raise UserError(
+                f"The model has {rows} tokens and none with the id {number} (--{flag}): {doubt}?"
+            )
 
 
 def add_token(tokenizer: Tokenizer, text: str) -> int:
@@ -94,7 +124,10 @@ def _byte_level(folder: Path, options: Options) -> Tokenizer:
 def _text(options: Options, name: str) -> str | None:
     """A special token's text, which may be wrapped."""
     value = options.values.get(name)
-    return value.get("content") if isinstance(value, dict) else value
+    text = value.get("content") if isinstance(value, dict) else value
+    if text is not None and not isinstance(text, str):
+        raise options.wrong(name, value, "a token's text")
+    return text
 
 
 def _id(tokenizer: Tokenizer, options: Options, name: str) -> int | None:

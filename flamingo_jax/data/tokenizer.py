@@ -31,6 +31,7 @@ class TextConfig:
         None for none.
       max_tokens: most tokens of a sequence.
       fit: how pictures are made square.
+      spaced_image_id: stands where a medium is shown after a space; None where `image_id` does.
     """
 
     image_id: int
@@ -42,6 +43,13 @@ class TextConfig:
     around_image: str | None = None
     max_tokens: int = MAX_TOKENS
     fit: Fit = "pad"
+    spaced_image_id: int | None = None
+
+    @property
+    def image_ids(self) -> tuple[int, ...]:
+        """All ids that stand where a medium is shown."""
+        spaced = self.spaced_image_id
+        return (self.image_id,) if spaced is None else (self.image_id, spaced)
 
 
 class Tokenizer:

@@ -40,6 +40,9 @@ from flamingo_jax.inference.handle import Flamingo
 from flamingo_jax.models.flamingo import FlamingoConfig
 
 _TRUNKS = 8  # kept: more than the orders of supports that an answer is weighed in
+_NODES = 2048
+"""Most tokens of branches that run at once, unless one prompt has more: a thousand class names are
+so many, and memory grows with their square."""
 
 
 class PromptTooLong(UserError):
@@ -121,26 +124,46 @@ class Answerer:
 
         Args:
           tiles: as many as `together` or fewer, of `tile` prompts or fewer each.
-          shared: the prompts of a tile have the same trunk; else each has its own.
+          shared: the prompts of a tile have a common trunk; else each has its own.
 
         Raises:
           PromptTooLong: a prompt is.
           UserError: a medium cannot be read.
         """
-        packed = [self._rows(tile, shared) for tile in tiles]
-        shapes = [shape_of(rows, self._tile if shared else 1) for rows in packed]
+        parts = [part for tile in tiles for part in self._parts(tile, shared)]
         replies: dict[int, list[Reply]] = {}
-        for shape in dict.fromkeys(shapes):
-            chosen = [i for i, other in enumerate(shapes) if other == shape]
-            found = self._run([packed[i] for i in chosen], shape, shared)
-            replies.update(zip(chosen, found, strict=True))
-        return [replies[i] for i in range(len(tiles))]
+        for shape in dict.fromkeys(shape for shape, _ in parts):
+            chosen = [i for i, (other, _) in enumerate(parts) if other == shape]
+            for start in range(0, len(chosen), self.together):
+                some = chosen[start : start + self.together]
+                found = self._run([parts[i][1] for i in some], shape, shared)
+                replies.update(zip(some, found, strict=True))
+        in_order = (reply for i in range(len(parts)) for reply in replies[i])
+        return [[next(in_order) for _ in tile] for tile in tiles]
 
-    def _rows(self, tile: Sequence[Ask], shared: bool) -> list[Row]:
+    def _parts(self, tile: Sequence[Ask], shared: bool) -> list[tuple[Shape, list[Row]]]:
+        """A tile's rows, as many together as run at once; its own prompts decide how many."""
         for ask in tile:
             self._check(ask)
-        groups = [tile] if shared else [[ask] for ask in tile]
-        return [make_row(group, self._packing, self._latents.key) for group in groups]
+        rows = self._packed(tile) if shared else [self._row([ask]) for ask in tile]
+        shape = shape_of(rows, self._tile if shared else 1)
+        each = self._each(shape, shared)
+        return [(shape, rows[i : i + each]) for i in range(0, len(rows), each)]
+
+    def _packed(self, asks: Sequence[Ask]) -> list[Row]:
+        """Prompts in one row, or halved until the rows have few enough nodes."""
+        row = self._row(asks)
+        if len(row.tree.nodes) <= _NODES or len(asks) == 1:
+            return [row]
+        half = len(asks) // 2
+        return [*self._packed(asks[:half]), *self._packed(asks[half:])]
+
+    def _row(self, asks: Sequence[Ask]) -> Row:
+        return make_row(asks, self._packing, self._latents.key)
+
+    def _each(self, shape: Shape, shared: bool) -> int:
+        """Rows that a device runs at once."""
+        return 1 if shared else max(1, min(self._tile, _NODES // shape.nodes))
 
     def _check(self, ask: Ask) -> None:
         length = len(ask.tokens) + max(map(len, ask.candidates), default=self._new_tokens)
@@ -150,14 +173,14 @@ class Answerer:
                 f"{self._text.max_tokens}: take fewer --shots."
             )
 
-    def _run(self, tiles: Sequence[list[Row]], shape: Shape, shared: bool) -> list[list[Reply]]:
-        """Tiles of one shape; the devices that have none run a copy of the last."""
-        each = 1 if shared else self._tile
-        filled = [*tiles, *[tiles[-1]] * (self.together - len(tiles))]
-        rows = [row for tile in filled for row in [*tile, *[tile[-1]] * (each - len(tile))]]
+    def _run(self, parts: Sequence[list[Row]], shape: Shape, shared: bool) -> list[list[Reply]]:
+        """Parts of one shape; the devices that have none run a copy of the last."""
+        each = self._each(shape, shared)
+        filled = [*parts, *[parts[-1]] * (self.together - len(parts))]
+        rows = [row for part in filled for row in [*part, *[part[-1]] * (each - len(part))]]
         trunk = self._trunk(rows, shape, shared)
-        parts = [branch_arrays(row, shape, self._packing.sees) for row in rows]
-        arrays = {name: self._put([part[name] for part in parts]) for name in parts[0]}
+        given = [branch_arrays(row, shape, self._packing.sees) for row in rows]
+        arrays = {name: self._put([row[name] for row in given]) for name in given[0]}
         asked = arrays.pop("asked")
         media = self._media([row.media for row in rows], shape.media)
         branches = Branches(
@@ -170,8 +193,8 @@ class Answerer:
         )
         read = self._scored if shape.targets else self._written
         found = read(rows, shape, trunk, branches, asked)
-        of_tiles = [found[i * each : i * each + len(tile)] for i, tile in enumerate(tiles)]
-        return [[reply for row in of_tile for reply in row] for of_tile in of_tiles]
+        of_parts = [found[i * each : i * each + len(part)] for i, part in enumerate(parts)]
+        return [[reply for row in of_part for reply in row] for of_part in of_parts]
 
     def _scored(
         self, rows: Sequence[Row], shape: Shape, trunk: Trunk, branches: Branches, asked: Any

@@ -138,6 +138,14 @@ class Benchmark(abc.ABC):
     members: ClassVar[int] = MEMBERS
     class_members: ClassVar[int | None] = None
 
+    def check(self, data_dir: Path, split: str) -> None:
+        """Makes sure that the files of a split are there, without reading them.
+
+        Raises:
+          UserError: a file is missing or misplaced; the message shows the layout.
+        """
+        del data_dir, split
+
     @abc.abstractmethod
     def read(self, data_dir: Path, split: str) -> list[Example]:
         """The examples of a split, in the order of its annotation file.
@@ -155,8 +163,12 @@ class Benchmark(abc.ABC):
         return "Output:"
 
     def shown_answer(self, example: Example) -> str:
-        """A support's answer in the prompt: the most frequent one, the first of several."""
-        return collections.Counter(example.answers).most_common(1)[0][0]
+        """A support's answer in the prompt: the most frequent one, the first of several.
+
+        On one line and without space around it, which some captions of COCO have.
+        """
+        answer = collections.Counter(example.answers).most_common(1)[0][0]
+        return answer.replace("\n", " ").strip()
 
     def postprocess(self, text: str) -> str:
         """A generated text as it is scored."""

@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -61,10 +61,11 @@ class LatentStore:
         """16 bytes that tell a medium's pixels from others; None before it was asked for."""
         return self._content.get(medium)
 
-    def prefetch(self, media: Iterable[Media]) -> None:
-        """Begins to read media that will be asked for, unless their latents are known."""
+    def prefetch(self, media: Iterable[Media], known: Container[bytes | None] = ()) -> None:
+        """Begins to read media that will be asked for, unless their content is `known` or kept."""
         for medium in media:
-            if self.content(medium) not in self._encoded and medium not in self._coming:
+            content = self.content(medium)
+            if not (content in known or content in self._encoded or medium in self._coming):
                 self._coming[medium] = self._threads.submit(self._read, medium)
 
     def __call__(self, media: Sequence[Media]) -> list[np.ndarray]:
@@ -106,9 +107,11 @@ class LatentStore:
         """Encodes the media whose content is neither `known` nor kept."""
         new: dict[bytes, np.ndarray] = {}
         for medium in dict.fromkeys(media):
+            coming = self._coming.pop(medium, None)  # its frames are many: none stay behind
             if self.content(medium) in known or self.content(medium) in self._encoded:
+                if coming is not None:
+                    coming.cancel()
                 continue
-            coming = self._coming.pop(medium, None)
             frames = self._read(medium) if coming is None else coming.result()
             self._content[medium] = content = _digest(frames)
             if content not in known and content not in self._encoded:

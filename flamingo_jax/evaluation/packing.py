@@ -91,8 +91,9 @@ class Shape:
 
 
 def make_row(asks: Sequence[Ask], text: Text, key: Key) -> Row:
-    """Packs prompts whose trunks are the same, or the beginning of one another."""
-    length = min(ask.trunk for ask in asks)
+    """Packs prompts: their trunk is what the trunks of all begin with."""
+    seen = [_seen(ask, text, key) for ask in asks]
+    length = _common(asks, seen)
     trunk = asks[0].tokens[:length]
     trunk_media = asks[0].media[: trunk.count(text.image_id)]
     tree = PromptTree(text.end)
@@ -101,14 +102,28 @@ def make_row(asks: Sequence[Ask], text: Text, key: Key) -> Row:
         for medium in trunk_media:
             tree.slots.setdefault(key(medium), len(tree.slots) + 1)
     tips, places = [], []
-    for ask in asks:
-        keys = [0, *map(key, ask.media)]
-        seen = [keys[i] for i in np.cumsum(np.array(ask.tokens) == text.image_id)]
-        tip = tree.walk(ask.tokens[length:], seen[length:])
+    for ask, keys in zip(asks, seen, strict=True):
+        tip = tree.walk(ask.tokens[length:], keys[length:])
         tips.append(tip)
-        places.append(tree.weigh(tip, seen[-1], ask.candidates))
+        places.append(tree.weigh(tip, keys[-1], ask.candidates))
     shown = tuple(media[slot] for slot in tree.slots)
     return Row(trunk, trunk_media, tree, shown, tuple(tips), tuple(places))
+
+
+def _seen(ask: Ask, text: Text, key: Key) -> list[int]:
+    """For each token of a prompt the key of the last medium before it, 0 for none."""
+    keys = [0, *map(key, ask.media)]
+    return [keys[i] for i in np.cumsum(np.array(ask.tokens) == text.image_id)]
+
+
+def _common(asks: Sequence[Ask], seen: Sequence[Sequence[int]]) -> int:
+    """How many tokens all trunks begin with, of those that see the same."""
+    most = min(ask.trunk for ask in asks)
+    pairs = [
+        np.array([ask.tokens[:most], keys[:most]]) for ask, keys in zip(asks, seen, strict=True)
+    ]
+    same = np.all([pair == pairs[0] for pair in pairs], axis=(0, 1))
+    return int(np.argmin([*same, False]))
 
 
 def shape_of(rows: Sequence[Row], queries: int) -> Shape:

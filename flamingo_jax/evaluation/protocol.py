@@ -4,7 +4,8 @@ All of it is pure functions of examples and a seed (Flamingo, arXiv:2204.14198, 
 prompts' form, B.1.5 for the rest):
 
 - supports are drawn once from a seed, and the k-shot prompts show the first k of them, so that the
-  points of a curve differ in their number alone; or they are the most similar ones (`rices`);
+  points of a curve differ in their number alone; or they are the most similar ones (`rices`); what
+  shows a query's own file is passed over;
 - 0-shot prompts of open-ended benchmarks begin with two examples whose images are left out, those
   of close-ended ones with nothing;
 - close-ended answers are weighed in several orders of the supports, and the log-likelihoods of an
@@ -65,10 +66,10 @@ def support_pool(benchmark: Benchmark, examples: Sequence[Example], seed: int) -
 def draw_supports(
     benchmark: Benchmark, pool: Sequence[int], shots: Sequence[int], seed: int
 ) -> tuple[int, ...]:
-    """The supports of the largest number of shots, of which fewer shots take the first.
+    """The pool in the order drawn, of which k shots show the first k.
 
     Raises:
-      UserError: there are not enough.
+      UserError: there are not enough for the largest number of shots.
     """
     most = max((*shots, TEXT_ONLY if 0 in shots and benchmark.open_ended else 0))
     if most > len(pool):
@@ -77,7 +78,26 @@ def draw_supports(
             "--shots."
         )
     order = _generator(benchmark, "supports", seed).permutation(len(pool))
-    return tuple(pool[place] for place in order[:most].tolist())
+    return tuple(pool[place] for place in order.tolist())
+
+
+def take(
+    benchmark: Benchmark, drawn: Sequence[Example], query: Example, count: int
+) -> list[Example]:
+    """The first `count` supports that show no file that the query shows.
+
+    Raises:
+      UserError: there are not enough.
+    """
+    own = {medium.path for medium in query.media}
+    others = (s for s in drawn if own.isdisjoint(medium.path for medium in s.media))
+    found = list(itertools.islice(others, count))
+    if len(found) < count:
+        raise UserError(
+            f"{benchmark.title} has {len(found)} supports that do not show what query {query.id} "
+            f"shows, but {count} are asked for: take fewer --shots."
+        )
+    return found
 
 
 def orders(count: int, number: int, seed: int) -> list[tuple[int, ...]]:

@@ -51,9 +51,13 @@ class Predictions:
         self._keep(new)
 
     def finish(self, scored: Mapping[Stage, Sequence[dict[str, Any]]]) -> None:
-        """Writes all lines anew, in the order given, whole or not at all."""
+        """Writes all lines anew, whole or not at all: those given in their order, then the others.
+
+        The others are of stages that could not be finished; what they have is not asked again.
+        """
+        others = (found.values() for stage, found in self._found.items() if stage not in scored)
         with replaced(self.path) as part, part.open("w", encoding="utf-8") as file:
-            for lines in scored.values():
+            for lines in (*scored.values(), *others):
                 file.writelines(map(_text, lines))
 
     def _keep(self, lines: Iterable[dict[str, Any]]) -> None:

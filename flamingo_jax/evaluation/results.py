@@ -99,9 +99,15 @@ def interval(
     members = [np.flatnonzero(cluster == i) for i in range(cluster.max() + 1)]
     rng, values = np.random.default_rng(0), []
     for _ in range(_REPLICATES):
-        drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        drawn = [members[i] for i in rng.integers(len(members), size=len(members))]
+        # A group that is drawn twice is two: RareAct weighs clips by how many their video has.
+        asked = [
+            dataclasses.replace(queries[i], group=str(n))
+            for n, group in enumerate(drawn)
+            for i in group
+        ]
         try:
-            again = benchmark.score([queries[i] for i in drawn], [replies[i] for i in drawn])
+            again = benchmark.score(asked, [replies[i] for i in np.concatenate(drawn)])
         except UserError:
             continue  # a draw without one of the classes has no score
         values.append(again.value)

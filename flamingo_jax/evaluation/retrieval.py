@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from flamingo_jax.checkpoints.files import replaced
 from flamingo_jax.errors import UserError
-from flamingo_jax.evaluation.benchmark import Example, Media
+from flamingo_jax.evaluation.benchmark import Example
 from flamingo_jax.evaluation.latents import CHUNK, LatentStore
 from flamingo_jax.evaluation.records import checkpoint_hash
 from flamingo_jax.evaluation.stages import Choose
@@ -36,11 +36,11 @@ class Retrieval:
         self._known: dict[bytes, np.ndarray] = {}
 
     def chooser(self, supports: Sequence[Example], shots: int) -> Choose:
-        """From a query to its `shots` most similar supports, none of which shows what it shows."""
-        showing: dict[Media, list[int]] = collections.defaultdict(list)
+        """From a query to its `shots` most similar supports, none of which shows a file of its."""
+        showing: dict[Path, list[int]] = collections.defaultdict(list)
         for number, support in enumerate(supports):
             for medium in support.media:
-                showing[medium].append(number)
+                showing[medium.path].append(number)
 
         @functools.cache
         def index() -> SimilarityIndex:
@@ -49,11 +49,17 @@ class Retrieval:
         def choose(query: Example) -> list[Example]:
             excluded = np.zeros(len(supports), bool)
             for medium in query.media:
-                excluded[showing.get(medium, [])] = True
+                excluded[showing.get(medium.path, [])] = True
             feature = self._latents.features(query.media[:1], self._known)[0]
             return [supports[i] for i in index().nearest(feature, shots, excluded)]
 
         return choose
+
+    def expect(self, queries: Sequence[Example]) -> None:
+        """Reads and encodes what queries show together, before supports are chosen for each."""
+        media = [query.media[0] for query in queries]
+        self._latents.prefetch(media, self._known)
+        self._latents.features(media, self._known)
 
     def _features(self, supports: Sequence[Example]) -> np.ndarray:
         """features_SxC, computed and written where the file has none."""
@@ -64,7 +70,7 @@ class Retrieval:
         found, saved = [], len(self._known)
         for start in tqdm(range(0, len(media), CHUNK), "Features of supports", unit="batch"):
             part = media[start : start + CHUNK]
-            self._latents.prefetch(media[start + CHUNK : start + 4 * CHUNK])
+            self._latents.prefetch(media[start + CHUNK : start + 4 * CHUNK], self._known)
             features = self._latents.features(part, self._known)
             for medium, feature in zip(part, features, strict=True):
                 self._known[self._latents.content(medium) or b""] = feature

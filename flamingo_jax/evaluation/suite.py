@@ -132,7 +132,8 @@ class Suite:
     ) -> Iterator[Done]:
         """Asks what has no answer yet, and yields each stage when it is done.
 
-        A stage whose prompts are too long for the model goes to `left_out`.
+        A stage whose prompts are too long for the model goes to `left_out`, and so does a benchmark
+        that has none of the numbers of shots.
 
         Args:
           folder: of the results.
@@ -144,10 +145,14 @@ class Suite:
           UserError: the folder holds results of another config or checkpoint, or a file is missing.
           Interrupted: by SIGINT or SIGTERM.
         """
+        self._check()
         claim(folder, dataclasses.asdict(self.config), self._checkpoint)
         predictions, seconds = Predictions(folder), Seconds(folder)
         try:
             for benchmark in self._benchmarks:
+                if not self._shots(benchmark):
+                    self.left_out.append(f"{benchmark.title}: only 0 shots are published of it.")
+                    continue
                 queries = self.queries(benchmark)
                 stages = self.stages(benchmark)
                 todo = sum(q.id not in predictions.of(s.stage) for s in stages for q in queries)
@@ -177,21 +182,13 @@ class Suite:
 
     def queries(self, benchmark: Benchmark) -> list[Example]:
         """The queries of a benchmark, in the order of its file."""
-        split = self.config.split or benchmark.query
-        if split not in benchmark.splits:
-            raise UserError(
-                f"{benchmark.title} has no split {split!r}: it has {', '.join(benchmark.splits)}."
-            )
-        examples = benchmark.read(self._data_dir, split)
+        examples = benchmark.read(self._data_dir, self._query_split(benchmark))
         return limited(examples, self.config.limit)
 
     def stages(self, benchmark: Benchmark) -> list[StagePrompts]:
         """The stages of a benchmark; those with supports are left out where it has none."""
-        shots = [k for k in self.config.shots if k == 0 or benchmark.support is not None]
-        shown = [k for k in shots if k or benchmark.open_ended]
-        pool: list[Example] = []
-        if shown and benchmark.support is not None:
-            pool = benchmark.read(self._data_dir, benchmark.support)
+        split = self._support_split(benchmark)
+        pool = benchmark.read(self._data_dir, split) if split is not None else []
         return [
             StagePrompts(
                 benchmark,
@@ -202,18 +199,47 @@ class Suite:
                 self.config.permutations,
             )
             for seed in self.config.seeds
-            for k in shots
+            for k in self._shots(benchmark)
         ]
+
+    def _check(self) -> None:
+        """Looks for all files at once: a missing one is told before hours of work, not after."""
+        for benchmark in self._benchmarks:
+            if self._shots(benchmark):
+                splits = (self._query_split(benchmark), self._support_split(benchmark))
+                for split in dict.fromkeys(splits):
+                    if split is not None:
+                        benchmark.check(self._data_dir, split)
+
+    def _shots(self, benchmark: Benchmark) -> list[int]:
+        return [k for k in self.config.shots if k == 0 or benchmark.support is not None]
+
+    def _query_split(self, benchmark: Benchmark) -> str:
+        split = self.config.split or benchmark.query
+        if split not in benchmark.splits:
+            raise UserError(
+                f"{benchmark.title} has no split {split!r}: it has {', '.join(benchmark.splits)}."
+            )
+        return split
+
+    def _support_split(self, benchmark: Benchmark) -> str | None:
+        """None where no prompt shows a support."""
+        shown = any(k or benchmark.open_ended for k in self._shots(benchmark))
+        return benchmark.support if shown else None
 
     def _chooser(self, benchmark: Benchmark, pool: list[Example], shots: int, seed: int) -> Choose:
         if not pool or (shots == 0 and not benchmark.open_ended):
             return lambda query: ()
         members = protocol.support_pool(benchmark, pool, seed)
-        if shots and self.config.supports == "rices":
+        if self._similar(shots):
             return self._retrieval.chooser([pool[i] for i in members], shots)
-        drawn = protocol.draw_supports(benchmark, members, self.config.shots, seed)
-        shown = [pool[i] for i in drawn[: shots or protocol.TEXT_ONLY]]
-        return lambda query: shown
+        order = protocol.draw_supports(benchmark, members, self.config.shots, seed)
+        drawn = [pool[i] for i in order]
+        return lambda query: protocol.take(benchmark, drawn, query, shots or protocol.TEXT_ONLY)
+
+    def _similar(self, shots: int) -> bool:
+        """Whether each query has supports of its own."""
+        return shots > 0 and self.config.supports == "rices"
 
     def _answer(
         self,
@@ -231,7 +257,7 @@ class Suite:
         )
         tiles = [queries[i : i + tile] for i in range(0, len(queries), tile)]
         tiles = [t for t in tiles if not all(query.id in known for query in t)]
-        shared = not (prompts.shots and self.config.supports == "rices")
+        shared = not self._similar(prompts.shots)
         batch = max(1, ahead // tile, answerer.together)
         batches = [tiles[i : i + batch] for i in range(0, len(tiles), batch)]
         coming = self._questions(prompts, batches[0]) if batches else []
@@ -250,6 +276,8 @@ class Suite:
         self, prompts: StagePrompts, tiles: Sequence[Sequence[Example]]
     ) -> list[list[Question]]:
         """The questions of some tiles, whose images begin to be read."""
+        if self._similar(prompts.shots):
+            self._retrieval.expect([query for tile in tiles for query in tile])
         found = [[prompts.question(query) for query in tile] for tile in tiles]
         asks = [ask for tile in found for question in tile for ask in question.asks]
         self.latents.prefetch(medium for ask in asks for medium in ask.media)

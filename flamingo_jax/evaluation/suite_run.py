@@ -50,6 +50,19 @@ class Options:
     progress: bool = True
 
 
+class LeftOut(UserError):
+    """All is asked and written, but not every figure could be made.
+
+    Attributes:
+      figures: that could be.
+      reasons: a sentence for each that is missing.
+    """
+
+    def __init__(self, figures: list[Figure], reasons: list[str]) -> None:
+        super().__init__(f"All else is written, but {len(reasons)} without a score: {reasons[0]}")
+        self.figures, self.reasons = figures, reasons
+
+
 def evaluate_suite(
     handle: Flamingo,
     benchmarks: Sequence[Benchmark],
@@ -61,6 +74,7 @@ def evaluate_suite(
     """Runs or resumes the suite in a folder and writes its files.
 
     Raises:
+      LeftOut: some figures could not be made.
       UserError: as `Suite.run`.
       Interrupted: as `Suite.run`.
     """
@@ -71,6 +85,7 @@ def evaluate_suite(
     hashes: dict[Any, int] = {}
     shown: list[dict[str, Any]] = []
     missing: list[str] = []
+    training = options.training if config.images == "true" else options.training[:0]
     lines: dict[Stage, list[dict[str, Any]]] = {}
 
     def begin(prompts: StagePrompts, queries: Sequence[Example]) -> None:
@@ -87,14 +102,14 @@ def evaluate_suite(
         except UserError as error:  # the others' figures are wanted none the less
             missing.append(f"{done.benchmark.title}, {done.stage[1]} shots: {error}")
         write_json(output / "results.json", [row.to_json() for row in figures])
-        if len(options.training) and done.benchmark.name not in overlaps:
+        if len(training) and done.benchmark.name not in overlaps:
             found = overlap.query_hashes(done.queries, suite.read, done.benchmark.title)
             hashes.update(found)
             name = done.benchmark.name
-            overlaps[name] = overlap.overlap(name, done.queries, found, options.training)
+            overlaps[name] = overlap.overlap(name, done.queries, found, training)
         _add_answers(shown, done)
     Predictions(output).finish(lines)
-    if len(options.training):
+    if len(training):
         overlap.write_hashes(output / "hashes.txt", hashes)
         write_json(output / "overlap.json", [entry.to_json() for entry in overlaps.values()])
     write_page(
@@ -106,7 +121,7 @@ def evaluate_suite(
         dataclasses.asdict(config),
     )
     if missing := [*suite.left_out, *missing]:
-        raise UserError(f"All else is written, but {len(missing)} without a score: {missing[0]}")
+        raise LeftOut(figures, missing)
     return figures
 
 

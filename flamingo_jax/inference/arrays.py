@@ -9,6 +9,7 @@ channels, R latents a medium, D width, V vocabulary.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy as np
 from flamingo_jax.errors import UserError
 from flamingo_jax.inference.cache import PromptBatch, round_up
 from flamingo_jax.inference.layers import Weights, forward
+from flamingo_jax.models.decoder import DecoderConfig
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, causal_context
 from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.models.xattn import media_mask
@@ -43,9 +45,18 @@ class Rows:
 
 
 def read_rows(
-    tokens: HostOrDevice, attention_mask: HostOrDevice | None, image_id: int, vocab_size: int
+    tokens: HostOrDevice,
+    attention_mask: HostOrDevice | None,
+    image_ids: Sequence[int],
+    vocab_size: int,
 ) -> Rows:
     """Checks token ids [B, T] and brings their padding to the right.
+
+    Args:
+      tokens: integers [B, T].
+      attention_mask: bool [B, T], False at padding; None for none.
+      image_ids: ids of media tokens.
+      vocab_size: ids that there are.
 
     Raises:
       UserError: shapes, types or ids that cannot be used.
@@ -70,7 +81,7 @@ def read_rows(
     if not real_BxT.any(axis=1).all():
         raise UserError("attention_mask leaves a row without a single token.")
     order_BxT = np.argsort(~real_BxT, axis=1, kind="stable")
-    media_BxT = np.cumsum((tokens_BxT == image_id) & real_BxT, axis=1, dtype=np.int32)
+    media_BxT = np.cumsum(np.isin(tokens_BxT, image_ids) & real_BxT, axis=1, dtype=np.int32)
     return Rows(
         np.take_along_axis(tokens_BxT, order_BxT, axis=1).astype(np.int32),
         real_BxT.sum(axis=1, dtype=np.int32),
@@ -80,7 +91,7 @@ def read_rows(
 
 
 def read_images(images: HostOrDevice, batch: int, asked: int, config: FlamingoConfig) -> np.ndarray:
-    """Checks images [B, N, F, H, W, 3]; at least one medium a row comes back.
+    """Checks images [B, N, F, H, W, 3].
 
     Args:
       images: float32, normalised.
@@ -107,16 +118,50 @@ def read_images(images: HostOrDevice, batch: int, asked: int, config: FlamingoCo
             f"A row has {asked} media tokens but images holds {pixels.shape[1]} media: give one "
             "for each."
         )
-    if pixels.shape[1] == 0:
-        pixels = np.zeros((batch, 1, *pixels.shape[2:]), np.float32)
     return pixels
+
+
+def read_mask(seen: HostOrDevice, rows: Rows, num_media: int) -> np.ndarray:
+    """Checks who sees which media and follows the rows' order, bool [B, T, N], N as in `latents`.
+
+    Args:
+      seen: bool [B, T, N], by the tokens' places.
+      rows: the tokens.
+      num_media: N.
+
+    Raises:
+      UserError: `seen` has another shape.
+    """
+    given_BxTxN = np.asarray(seen).astype(bool)
+    shape = (*rows.tokens_BxT.shape, num_media)
+    if given_BxTxN.shape != shape:
+        raise UserError(f"media_mask is {list(given_BxTxN.shape)}, not [B, T, N] = {list(shape)}.")
+    ordered = np.take_along_axis(given_BxTxN, rows.order_BxT[..., None], axis=1)
+    return ordered if num_media else np.zeros((*shape[:2], 1), bool)
+
+
+def check_positions(rows: Rows, new_tokens: int, config: DecoderConfig) -> None:
+    """Makes sure that learned positions reach to the end of every row and what follows it.
+
+    Raises:
+      UserError: a row is too long.
+    """
+    longest = int(rows.length_B.max())
+    if config.positions == "learned" and longest + new_tokens > config.max_positions:
+        follow = f" and {new_tokens} are to follow" if new_tokens else ""
+        raise UserError(
+            f"A row has {longest} tokens{follow}, but the language model has learned positions "
+            f"for {config.max_positions} only: take fewer."
+        )
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def latents(
     config: FlamingoConfig, vision: HostOrDevice, resampler: HostOrDevice, images: HostOrDevice
 ) -> Array:
-    """media_BxNxRxD of normalised images_BxNxFxHxWx3."""
+    """media_BxNxRxD of normalised images_BxNxFxHxWx3; of a blank one a row if N is 0."""
+    if not images.shape[1]:
+        images = jnp.zeros((len(images), 1, *images.shape[2:]), images.dtype)
     B, N, F, *size = images.shape
     model = FlamingoModel(config)
     variables = {"params": {"resampler": resampler}, "frozen": {"vision": vision}}
@@ -146,7 +191,7 @@ def array_logits(
     weights: Weights,
     rows: Rows,
     media_BxNxRxD: Array,
-    seen: HostOrDevice | None,
+    seen_BxTxN: np.ndarray | None,
 ) -> np.ndarray:
     """Next-token logits float32 [B, T, V] at the places that the tokens had; zeros at padding.
 
@@ -155,20 +200,12 @@ def array_logits(
       weights: its weights.
       rows: the tokens.
       media_BxNxRxD: latents of the media.
-      seen: bool [B, T, N], the media that each token sees; None for φ.
-
-    Raises:
-      UserError: `seen` has another shape.
+      seen_BxTxN: bool, the media that each token sees, from `read_mask`; None for φ.
     """
     B, T = rows.tokens_BxT.shape
-    N = media_BxNxRxD.shape[1]
-    if seen is None:
-        mask_BxTxN = media_mask(jnp.asarray(rows.media_index_BxT), N, config.xattn.sees)
-    else:
-        given = np.asarray(seen).astype(bool)
-        if given.shape != (B, T, N):
-            raise UserError(f"media_mask is {list(given.shape)}, not [B, T, N] = {[B, T, N]}.")
-        mask_BxTxN = np.take_along_axis(given, rows.order_BxT[..., None], axis=1)
+    if seen_BxTxN is None:
+        index, N = jnp.asarray(rows.media_index_BxT), media_BxNxRxD.shape[1]
+        seen_BxTxN = np.asarray(media_mask(index, N, config.xattn.sees))
     extra = ((0, 0), (0, round_up(T) - T))
     found = np.asarray(
         sequence_logits(
@@ -176,7 +213,7 @@ def array_logits(
             weights,
             np.pad(rows.tokens_BxT, extra),
             media_BxNxRxD,
-            np.pad(np.asarray(mask_BxTxN), (*extra, (0, 0))),
+            np.pad(seen_BxTxN, (*extra, (0, 0))),
         )
     )
     logits_BxTxV = np.zeros((B, T, found.shape[-1]), np.float32)

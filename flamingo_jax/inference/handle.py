@@ -20,9 +20,11 @@ from flamingo_jax.inference.arrays import (
     HostOrDevice,
     Rows,
     array_logits,
+    check_positions,
     latents,
     prompt_batch,
     read_images,
+    read_mask,
     read_rows,
     sequence_logits,
 )
@@ -79,12 +81,16 @@ class Flamingo:
           config: of the model.
           variables: its collections.
           tokenizer: its tokenizer, or the tokens with a meaning where there is none.
-          max_tokens: most tokens of a prompt and its continuation; None for the tokenizer's.
+          max_tokens: most tokens of a prompt and its continuation; None for the tokenizer's. No
+            more than there are learned positions.
           features: see above.
         """
         weights = unstack(config, variables["params"], variables.get("frozen", {}))
         text = tokenizer.text if isinstance(tokenizer, Tokenizer) else tokenizer
-        text = dataclasses.replace(text, max_tokens=max_tokens or text.max_tokens)
+        longest = max_tokens or text.max_tokens
+        if config.decoder.positions == "learned":
+            longest = min(longest, config.decoder.max_positions)
+        text = dataclasses.replace(text, max_tokens=longest)
         given = tokenizer if isinstance(tokenizer, Tokenizer) else None
         return cls(config, weights, text, given, features)
 
@@ -104,9 +110,10 @@ class Flamingo:
             before it (with `xattn.sees` "all", all of them).
           attention_mask: bool [B, T], False at padding, which may be on either side; None for none.
         """
-        rows = read_rows(tokens, attention_mask, self.text.image_id, self.config.decoder.vocab_size)
+        rows = self._rows(tokens, attention_mask, 0)
         media = self._media(images, rows, media_mask is None)
-        return array_logits(self.config, self.weights, rows, media, media_mask)
+        seen = None if media_mask is None else read_mask(media_mask, rows, np.shape(images)[1])
+        return array_logits(self.config, self.weights, rows, media, seen)
 
     def generate_tokens(
         self,
@@ -117,6 +124,9 @@ class Flamingo:
     ) -> np.ndarray:
         """Greedy continuations, int32 [B, max_new_tokens]; nothing ends them earlier.
 
+        New tokens see what the prompt's last token sees, a media token among them too: so do the
+        caches of IDEFICS and flamingo-mini, and OpenFlamingo's for one row with one image.
+
         Args:
           tokens: int [B, T].
           images: as for `logits`.
@@ -124,21 +134,29 @@ class Flamingo:
           attention_mask: as for `logits`.
         """
         options = GenerationConfig(max_new_tokens=max_new_tokens)
-        rows = read_rows(tokens, attention_mask, self.text.image_id, self.config.decoder.vocab_size)
+        rows = self._rows(tokens, attention_mask, max_new_tokens)
         media = self._media(images, rows, True)
         prompt = prompt_batch(rows, media, self.text.pad_id)
         return np.array(generate(self.config, self.weights, prompt, options, ()), np.int32)
 
     def generate(
-        self, prompts: Sequence[str], images: Sequence[Sequence[Media]], **options: Any
+        self,
+        prompts: Sequence[str],
+        images: Sequence[Sequence[Media]],
+        max_new_tokens: int = GenerationConfig.max_new_tokens,
+        num_beams: int = GenerationConfig.num_beams,
+        **options: Any,
     ) -> list[str]:
         """Continuations, up to the end of the chunk.
 
         Args:
           prompts: texts.
           images: the media of each.
-          **options: fields of `GenerationConfig`: max_new_tokens, num_beams, temperature, ...
+          max_new_tokens: most tokens of each, the end of the chunk included.
+          num_beams: hypotheses of beam search; 1 for none.
+          **options: the other fields of `GenerationConfig`: temperature, top_k, ...
         """
+        options |= {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
         choice, tokenizer = _options(options), self.require_tokenizer()
         read = self._read(prompts, images)
         check_lengths(read, [choice.max_new_tokens] * len(read), self.text.max_tokens)
@@ -230,6 +248,15 @@ class Flamingo:
         names = tuple(self.require_tokenizer().decode([token]) for token in tokens)
         return Maps(names, tuple(self._bridges()), np.asarray(found)[:, : len(tokens)])
 
+    def _rows(
+        self, tokens: HostOrDevice, attention_mask: HostOrDevice | None, new_tokens: int
+    ) -> Rows:
+        """Tokens that the model takes, with `new_tokens` to follow."""
+        decoder = self.config.decoder
+        rows = read_rows(tokens, attention_mask, self.text.image_ids, decoder.vocab_size)
+        check_positions(rows, new_tokens, decoder)
+        return rows
+
     def _media(self, images: HostOrDevice, rows: Rows, by_token: bool) -> Array:
         """media_BxNxRxD; `by_token` if media tokens tell who sees them."""
         asked = int(rows.media_index_BxT.max()) if by_token else 0
@@ -267,7 +294,7 @@ class Flamingo:
         tokens = np.full((len(prompts), round_up(int(lengths.max()))), self.text.pad_id)
         for row, prompt in zip(tokens, prompts, strict=True):
             row[: len(prompt.tokens)] = prompt.tokens
-        index = media_index(tokens, self.text.image_id)
+        index = media_index(tokens, self.text.image_ids)
         return PromptBatch(tokens.astype(np.int32), lengths, index, self._latents(prompts))
 
     def _latents(self, prompts: Sequence[Prompt]) -> Array:

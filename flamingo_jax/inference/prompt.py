@@ -46,7 +46,7 @@ def read_prompt(text: str, images: Sequence[Media], tokenizer: Tokenizer, size: 
       UserError: the counts of markers and images differ, or an image cannot be read.
     """
     marker, tokens = tokenizer.text.image_token, prompt_tokens(text, tokenizer)
-    markers = tokens.count(tokenizer.image_id)
+    markers = sum(token in tokenizer.text.image_ids for token in tokens)
     if markers != len(images):
         raise UserError(
             f"The prompt has {markers} {marker} markers but {len(images)} images were given: "
@@ -110,6 +110,6 @@ def check_lengths(prompts: Sequence[Prompt], new_tokens: Sequence[int], limit: i
             )
 
 
-def media_index(tokens: np.ndarray, image_id: int) -> np.ndarray:
+def media_index(tokens: np.ndarray, image_ids: Sequence[int]) -> np.ndarray:
     """φ of arXiv:2204.14198, §2.3: 1-based last medium at or before each token, int32 [..., T]."""
-    return np.cumsum(tokens == image_id, axis=-1, dtype=np.int32)
+    return np.cumsum(np.isin(tokens, image_ids), axis=-1, dtype=np.int32)

@@ -112,3 +112,21 @@ def logits(
     found = model.lang_encoder(input_ids=ids, attention_mask=real.long(), use_cache=False).logits
     model.lang_encoder.clear_conditioned_layers()
     return found.numpy()
+
+
+def cached_greedy(model: Any, tokens: np.ndarray, images: np.ndarray, steps: int) -> np.ndarray:
+    """Its `generate`, which transformers 5 cannot run: later steps see what is cached."""
+    language, real = model.lang_encoder, torch.ones(tokens.shape, dtype=torch.long)
+    model._encode_vision_x(torch.from_numpy(images).permute(0, 1, 2, 5, 3, 4))
+    language._use_cached_vision_x = True
+    past, following, found = None, torch.from_numpy(tokens), []
+    for _ in range(steps):
+        out = language(
+            input_ids=following, attention_mask=real, past_key_values=past, use_cache=True
+        )
+        past, following = out.past_key_values, out.logits[:, -1:].argmax(-1)
+        real = torch.nn.functional.pad(real, (0, 1), value=1)
+        found.append(following.numpy())
+    language.clear_conditioned_layers()
+    language._use_cached_vision_x = False
+    return np.concatenate(found, axis=1)

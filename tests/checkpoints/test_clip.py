@@ -210,6 +210,9 @@ NO_TOWER = r"tower.pt holds no vision Transformer of CLIP: its .* have the shape
         (given("positional_embedding", 9, 128), NO_TOWER.format("9, 128")),
         (given("class_embedding", 100), NO_TOWER.format("100")),
         (given("conv1.weight", 128, 3), NO_TOWER.format("128, 3")),
+        (given("conv1.weight", 128, 3, 0, 0), NO_TOWER.format("128, 3, 0, 0")),
+        (given("class_embedding", 0), NO_TOWER.format("0")),
+        (given("transformer.resblocks.0.mlp.c_fc.weight", 0, 128), NO_TOWER.format("0, 128")),
     ],
 )
 def test_tensors_of_a_file_that_do_not_fit(change, message, tmp_path):
@@ -218,6 +221,15 @@ def test_tensors_of_a_file_that_do_not_fit(change, message, tmp_path):
     torch.save(state, path)
     with pytest.raises(UserError, match=message):
         read_clip(path)
+
+
+def test_a_folders_own_activation_stays(tmp_path):
+    save(tower(hidden_act="gelu"), tmp_path)
+    assert read_clip(tmp_path, "gelu")[0] == read_clip(tmp_path)[0]
+    with pytest.raises(
+        UserError, match=r"--vision_activation=quick_gelu was given, but .*config.json says gelu"
+    ):
+        read_clip(tmp_path, "quick_gelu")
 
 
 def test_a_path_that_is_not_there(tmp_path):

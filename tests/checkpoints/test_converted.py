@@ -37,7 +37,7 @@ def test_a_converted_model_is_read_back_bit_for_bit(tiny: Tiny, tmp_path: Path) 
     converted.save(published(tiny), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     model = flamingo_jax.load(tmp_path / "out")
-    chex.assert_trees_all_equal(model.weights, tiny.weights)
+    chex.assert_trees_all_equal(model.weights, tiny.weights, strict=True)
     assert (model.config, model.text) == (tiny.config, TEXT)
     assert model.tokenizer is not None
     assert model.tokenizer.encode("a<image>") == [3, 1]
@@ -103,9 +103,12 @@ def test_a_model_goes_out_and_comes_back_bit_for_bit(tiny: Tiny, tmp_path: Path)
         "tokenizer.json",
         "vision.safetensors",
     ]
-    again = flamingo_jax.load(tmp_path / "shared")
-    chex.assert_trees_all_equal(again.weights, tiny.weights)
+    again, before = (flamingo_jax.load(tmp_path / name) for name in ("shared", "out"))
+    chex.assert_trees_all_equal(again.weights, tiny.weights, strict=True)
     assert (again.config, again.text) == (tiny.config, TEXT)
+    tokens = np.array([[0, 1, 3, 4, 1, 5]])
+    pixels = np.random.default_rng(0).normal(size=(1, 2, 1, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_array_equal(again.logits(tokens, pixels), before.logits(tokens, pixels))
     runs.export(tmp_path / "shared", tmp_path / "twice")
     for name in names:
         assert (tmp_path / "twice" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()

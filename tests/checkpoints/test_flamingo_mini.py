@@ -8,15 +8,13 @@ from pathlib import Path
 import chex
 import numpy as np
 import pytest
-import tokenizers
 import torch
 
 from flamingo_jax.checkpoints import flamingo_mini
-from flamingo_jax.checkpoints.published import with_ids
 from flamingo_jax.errors import UserError
 from tests.checkpoints.flamingo_mini_torch import FlamingoMini
 from tests.checkpoints.lazy import handle
-from tests.checkpoints.originals import materialised, shaken
+from tests.checkpoints.originals import OpenClipTower, materialised, shaken
 
 VOCAB, SIZE, B, PROMPT, N, OPENING = 60, 12, 3, 9, 2, 27
 T = PROMPT + 32
@@ -65,6 +63,11 @@ MODELS = {
         | {"num_attention_heads": 16, "word_embed_proj_dim": 20, "do_layer_norm_before": False}
         | {"num_hidden_layers": 2},
         CLIP | {"hidden_size": 64, "num_attention_heads": 1, "hidden_act": "gelu"},
+    ),
+    "untied": (
+        SMALL,
+        OPT | {"word_embed_proj_dim": 20, "tie_word_embeddings": False, "num_hidden_layers": 2},
+        CLIP,
     ),
 }
 """Options of flamingo-mini, OPT and CLIP; names tell what the folder does not hold."""
@@ -146,37 +149,6 @@ def test_logits_of_images_by_a_mask(pair):
     np.testing.assert_allclose(found, logits, atol=3e-5)
 
 
-def test_ids_without_a_tokenizer_are_those_of_opt(tmp_path):
-    save("pre-norm", tmp_path)
-    published = flamingo_mini.read(tmp_path)
-    text = published.text
-    assert published.tokenizer is None
-    assert (text.image_id, text.eoc_id, text.bos_id, text.pad_id) == (41_552, 50_265, 2, 2)
-    assert (text.image_token, text.eoc_token) == ("<image>", "<EOC>")
-    assert (text.fit, text.max_tokens) == ("crop", 50)
-    asked = with_ids(published, 27, None).text
-    assert (asked.image_id, asked.eoc_id) == (27, 50_265)
-    with pytest.raises(UserError, match="has 60 tokens, but none with the id 60"):
-        with_ids(published, 1, 60)
-
-
-def test_the_tokenizer_travels_with_the_end_of_a_chunk_added(tmp_path):
-    save("pre-norm", tmp_path)
-    words = {"<s>": 0, "<pad>": 1, "</s>": 2, "<": 3, "image": 4, ">": 5}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "<s>"))
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    published = flamingo_mini.read(tmp_path)
-    text = published.text
-    assert (text.image_id, text.eoc_id, text.bos_id, text.pad_id) == (3, 6, 2, 2)
-    assert tokenizers.Tokenizer.from_str(published.tokenizer).token_to_id("<EOC>") == 6
-    del words["<"]
-    words["a"] = 3
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "<s>"))
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match="has no token '<'"):
-        flamingo_mini.read(tmp_path)
-
-
 def test_what_no_shape_tells_is_told_by_the_name(tmp_path):
     """A size that is not published has heads of 64 channels, and norms as the last one says."""
     for name in MODELS:
@@ -224,6 +196,26 @@ def test_the_vision_tower_may_come_from_a_folder(tmp_path):
     apart = flamingo_mini.read(tmp_path, tmp_path / "clip")
     assert apart.config == whole.config
     chex.assert_trees_all_equal(materialised(apart.variables["frozen"]["vision"]), tower)
+    with pytest.raises(UserError, match=r"--vision_activation=gelu was given, but .*quick_gelu"):
+        flamingo_mini.read(tmp_path, tmp_path / "clip", "gelu")
+
+
+def test_the_activation_of_a_tower_that_does_not_tell_it(tmp_path):
+    """Within the checkpoint, where its name tells it else, and of open_clip's files."""
+    save("post-norm", tmp_path)
+    tower = OpenClipTower(SIZE, 4, 64, 1, torch.nn.GELU())
+    torch.save(tower.state_dict(), tmp_path / "open_clip.pt")
+    for given, within, beside in (
+        (None, "gelu", "quick_gelu"),
+        ("gelu", "gelu", "gelu"),
+        ("quick_gelu", "quick_gelu", "quick_gelu"),
+    ):
+        vision = flamingo_mini.read(tmp_path, None, given).config.vision
+        assert vision.activation == within
+        save("post-norm", tmp_path, without("flamingo.vision_encoder."))
+        vision = flamingo_mini.read(tmp_path, tmp_path / "open_clip.pt", given).config.vision
+        assert vision.activation == beside
+        save("post-norm", tmp_path)
 
 
 def test_names_of_other_versions(tmp_path):
@@ -241,6 +233,58 @@ def test_names_of_other_versions(tmp_path):
         save("pre-norm", tmp_path, change)
         found = materialised(flamingo_mini.read(tmp_path).variables)
         chex.assert_trees_all_equal(found, expected)
+
+
+def test_an_output_projection_of_its_own_is_kept(tmp_path):
+    """Where the tables differ, or an option says that there are two."""
+    head = "flamingo.lm_head.weight"
+    save("pre-norm", tmp_path)
+    tied = flamingo_mini.read(tmp_path)
+    save("pre-norm", tmp_path, tie_word_embeddings=False)
+    asked = flamingo_mini.read(tmp_path)
+    save("pre-norm", tmp_path, lambda state: state | {head: state[head] + 1})
+    apart = flamingo_mini.read(tmp_path)
+    assert (tied.config.decoder.tied, asked.config.decoder.tied) == (True, False)
+    assert apart.config == asked.config
+    table = original("pre-norm").flamingo.lm_head.weight.numpy()
+    for published, theirs in ((asked, table), (apart, table + 1)):
+        found = materialised(published.variables["frozen"]["language"]["vocabulary"])
+        np.testing.assert_array_equal(found["head"], theirs)
+        np.testing.assert_array_equal(found["embedding"], table)
+    tokens = TOKENS[:, :PROMPT]
+    expected = handle(tied).logits(tokens, VIDEOS)
+    np.testing.assert_allclose(handle(asked).logits(tokens, VIDEOS), expected, atol=1e-5)
+    save("untied", tmp_path, without(head), tie_word_embeddings=False)
+    with pytest.raises(UserError, match=f"has no tensor '{head}'"):
+        flamingo_mini.read(tmp_path)
+
+
+def test_rows_longer_than_the_table_of_positions(pair):
+    """The original fails with an IndexError."""
+    model, ours = pair
+    tokens = np.concatenate([TOKENS, TOKENS[:, :11]], axis=1)
+    real = np.ones(tokens.shape, int)
+    with pytest.raises(IndexError):
+        model.logits(*torch_inputs(tokens, VIDEOS, real))
+    with pytest.raises(UserError, match=r"A row has 52 tokens, but .* positions for 50 only"):
+        ours.logits(tokens, VIDEOS)
+    real[:, :2] = 0
+    assert np.isfinite(ours.logits(tokens, VIDEOS, attention_mask=real)).all()
+    with pytest.raises(UserError, match="A row has 9 tokens and 42 are to follow, but"):
+        ours.generate_tokens(tokens[:, :PROMPT], VIDEOS, 42)
+
+
+def test_the_token_after_a_space_shows_images_too(pair):
+    """As the original's processor counts both."""
+    model, ours = pair
+    text = dataclasses.replace(ours.text, spaced_image_id=OPENING + 1)
+    ours = dataclasses.replace(ours, text=text)
+    tokens = np.where(TOKENS == OPENING + 1, 3, TOKENS)
+    tokens[0, [2, 6]] = tokens[1, 0] = OPENING
+    tokens[0, 6] = tokens[2, 3] = OPENING + 1
+    inputs = list(torch_inputs(tokens, VIDEOS, np.ones((B, T), int)))
+    inputs[2] = torch.from_numpy(np.isin(tokens, (OPENING, OPENING + 1)) * 1)
+    np.testing.assert_allclose(ours.logits(tokens, VIDEOS), model.logits(*inputs), atol=3e-5)
 
 
 @pytest.mark.parametrize(

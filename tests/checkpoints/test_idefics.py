@@ -327,6 +327,13 @@ def test_other_tokenizers_are_refused(folder):
         idefics.read(folder)
 
 
+def test_a_tokenizer_of_another_model(folder):
+    write_tokenizer(folder, *(f"<{i}>" for i in range(70)), "<fake_token_around_image>", "<image>")
+    message = r"has 63 tokens and none with the id 75 .--media_token_id.: is the tokenizer of"
+    with pytest.raises(UserError, match=message):
+        idefics.read(folder)
+
+
 def test_a_folder_without_a_config_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"config\.json cannot be read: No such file"):
         idefics.read(tmp_path)

@@ -47,6 +47,20 @@ def mpt(heads: int = 4, **options: Any) -> hf.PreTrainedModel:
     return hf.MptForCausalLM(hf.MptConfig(**shape, attn_config=options))
 
 
+def edited(model: hf.PreTrainedModel, **options: Any) -> hf.PreTrainedModel:
+    """The model with options that its code never reads."""
+    model.config.update(options)
+    return model
+
+
+def narrow(model: hf.PreTrainedModel, ratio: int) -> hf.PreTrainedModel:
+    """MPT as MosaicML's own code makes it, whose feed-forwards are `expansion_ratio` D wide."""
+    for block in model.transformer.blocks:
+        block.ffn.up_proj = torch.nn.Linear(WIDTH, ratio * WIDTH, bias=False)
+        block.ffn.down_proj = torch.nn.Linear(ratio * WIDTH, WIDTH, bias=False)
+    return edited(model, expansion_ratio=ratio)
+
+
 def neox(**options: Any) -> hf.PreTrainedModel:
     shape = dict(vocab_size=VOCAB, hidden_size=WIDTH, num_hidden_layers=LAYERS)
     shape |= dict(num_attention_heads=3, intermediate_size=40, max_position_embeddings=64)
@@ -71,6 +85,8 @@ ORIGINALS: dict[str, Callable[[], hf.PreTrainedModel]] = {
     "mpt, six heads": lambda: mpt(6),
     "mpt, clipped": lambda: mpt(clip_qkv=0.4),
     "mpt, scaled": lambda: mpt(softmax_scale=0.7),
+    "mpt, a ratio passed over": lambda: edited(mpt(), expansion_ratio=2),
+    "mpt, a ratio obeyed": lambda: narrow(mpt(), 2),
     "neox": neox,
     "neox, one after the other": lambda: neox(use_parallel_residual=False, hidden_act="gelu_new"),
     "neox, all rotated, no biases, tied": lambda: neox(
@@ -136,6 +152,9 @@ def test_logits_equal_mpt_1b(tmp_path):
     edit_config(tmp_path, softmax_scale=6**-0.5)  # the usual one, folded into the norm
     folded = logits(read_language(tmp_path), TOKENS)
     np.testing.assert_allclose(folded, theirs, atol=1e-5, rtol=1e-5)
+    edit_config(tmp_path, softmax_scale="x")
+    with pytest.raises(UserError, match=r'config\.json: softmax_scale is "x"'):
+        read_language(tmp_path)
     edit_config(tmp_path, softmax_scale=0.1)
     assert np.abs(logits(read_language(tmp_path), TOKENS) - theirs).max() > 1e-3
 
@@ -278,6 +297,8 @@ UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
     ("mpt", {"attn_config": {"prefix_lm": True}}, "attn_config.prefix_lm is true"),
     ("mpt", {"attn_config": {"rope": True}}, "attn_config.rope is true"),
     ("mpt", {"attn_config": {"clip_qkv": 6.0, "softmax_scale": 0.1}}, "attn_config.softmax_scale"),
+    ("mpt", {"attn_config": {"softmax_scale": "x"}}, 'attn_config.softmax_scale is "x"'),
+    ("mpt", {"attn_config": {"softmax_scale": [0.1]}}, "attn_config.softmax_scale is [0.1]"),
     ("mpt", {"no_bias": False}, "no_bias is false, but only true"),
     ("mpt", {"logit_scale": 0.5}, "logit_scale is 0.5, but only null"),
     ("mpt", {"norm_type": "rmsnorm"}, 'norm_type is "rmsnorm"'),
@@ -333,7 +354,7 @@ def given(name: str, *shape: int) -> Callable[[dict[str, torch.Tensor]], object]
 UP, NORM = "model.layers.{}.mlp.up_proj.weight", "model.norm.weight"
 TABLE, POSITIONS = "model.embed_tokens.weight", "model.decoder.embed_positions.weight"
 FUSED = "gpt_neox.layers.0.attention.query_key_value.bias"
-BIAS = "transformer.blocks.0.norm_1.bias"
+BIAS, MPT_UP = "transformer.blocks.0.norm_1.bias", "transformer.blocks.0.ffn.up_proj.weight"
 UNFIT = [
     ("llama", without(UP.format(1)), f"has no tensor '{UP.format(1)}'; the nearest"),
     ("llama", without("lm_head.weight"), "has no tensor 'lm_head.weight'"),
@@ -342,6 +363,7 @@ UNFIT = [
     ("llama", given(TABLE, 3, 24), rf"'{TABLE}' of .* but \[40, 24\]"),
     ("neox", without(FUSED), f"has no tensor '{FUSED}'"),
     ("opt", given(POSITIONS, 64, 24), rf"'{POSITIONS}' of .* but \[66, 24\]"),
+    ("mpt", given(MPT_UP, 48, 24), rf"'{MPT_UP}' of .* but \[96, 24\]"),
     ("mpt", given(BIAS, 24), f"has no place for: '{BIAS}'"),
     ("mpt", given("transformer.wpe.weight", 64, 24), "'transformer.wpe.weight'"),
 ]

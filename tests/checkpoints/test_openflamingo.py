@@ -1,17 +1,14 @@
 """OpenFlamingo's checkpoints against its own model, run live; what is refused and how."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tokenizers
 import torch
 import transformers as hf
-from tokenizers import models, pre_tokenizers, processors
 
 from flamingo_jax import runs
 from flamingo_jax.checkpoints import converted
@@ -28,6 +25,7 @@ from tests.checkpoints.open_flamingo import (
     SIZE,
     TOKENS,
     VOCAB,
+    cached_greedy,
     logits,
     make,
     trained,
@@ -159,6 +157,23 @@ def test_greedy_tokens_equal_the_original(pair):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_generated_media_token_shows_what_the_prompt_showed(tmp_path):
+    """As in the original's cached generation of one row with one image."""
+    original = saved(CASES["neox"], tmp_path)
+    ids, images = IDS[1:2], IMAGES[1:2, :1]
+    head = original.model.lang_encoder.get_output_embeddings().weight
+    head[MEDIA] = head[logits(original.model, ids, images)[0, -1].argmax()] * 1.5  # likelier yet
+    torch.save(whole(original.model), tmp_path / "checkpoint.pt")
+    expected = cached_greedy(original.model, ids, images, 8)
+    assert MEDIA in expected[:, :-1]
+    ours = handle(original.read())
+    np.testing.assert_array_equal(ours.generate_tokens(ids, images, 8), expected)
+    tokens = np.concatenate([ids, expected], axis=1)
+    seen = (np.cumsum(tokens == MEDIA, axis=1) > 0)[..., None]
+    uncached = ours.logits(tokens, images, seen)[:, T - 1 : -1].argmax(-1)
+    np.testing.assert_array_equal(uncached, expected)
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 def test_frames_of_a_video_equal_the_original(frames, tmp_path):
     original = saved(CASES["neox"], tmp_path)
@@ -250,113 +265,12 @@ def test_layers_for_each_cross_attention_may_be_given(mpt_original):
         mpt_original.read(cross_attn_every=2)
 
 
-@pytest.mark.parametrize("missing", ["media_token_id", "eoc_token_id"])
-def test_without_tokenizer_both_ids_are_needed(missing, mpt_original):
-    with pytest.raises(UserError, match="give --media_token_id and --eoc_token_id"):
-        mpt_original.read(**{missing: None})
-
-
-@pytest.mark.parametrize("number", [-1, TOKENS])
-def test_ids_that_the_model_does_not_have(number, mpt_original):
-    with pytest.raises(UserError, match=rf"has 43 tokens and none with the id {number}"):
-        mpt_original.read(media_token_id=number)
+def test_the_activation_of_the_tower_is_asked_for(mpt_original):
+    assert mpt_original.read(vision_activation="quick_gelu").config == mpt_original.read().config
+    with pytest.raises(UserError, match=r"--vision_activation=gelu was given, but .*quick_gelu"):
+        mpt_original.read(vision_activation="gelu")
 
 
 def test_the_checkpoint_that_is_not_there(mpt_original):
     with pytest.raises(UserError, match=r"There is no file .*none.pt"):
         read(mpt_original.folder / "language", mpt_original.folder / "vision", Path("none.pt"))
-
-
-# Tokenizers.
-
-
-def words(count: int = VOCAB, *, start: bool = False) -> tokenizers.Tokenizer:
-    """A tokenizer of `count` words, which may put <s> before a text."""
-    vocabulary = {"<s>": 0, "<pad>": 1, "a": 2, **{f"w{i}": i for i in range(3, count)}}
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, "a"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    if start:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            "<s> $A", special_tokens=[("<s>", 0)]
-        )
-    return tokenizer
-
-
-@pytest.fixture
-def with_tokenizer(mpt_original, tmp_path) -> Callable[..., Original]:
-    """Puts a tokenizer's files into the language folder."""
-
-    def build(tokenizer: tokenizers.Tokenizer, **options: Any) -> Original:
-        (tmp_path / "language").mkdir()
-        for path in (mpt_original.folder / "language").iterdir():
-            (tmp_path / "language" / path.name).symlink_to(path)
-        for name in ("vision", "checkpoint.pt"):
-            (tmp_path / name).symlink_to(mpt_original.folder / name)
-        tokenizer.save(str(tmp_path / "language" / "tokenizer.json"))
-        (tmp_path / "language" / "tokenizer_config.json").write_text(json.dumps(options))
-        return Original(mpt_original.model, tmp_path)
-
-    return build
-
-
-def unasked(original: Original, **given: Any) -> Published:
-    return original.read(**{"media_token_id": None, "eoc_token_id": None, **given})
-
-
-def test_tokens_are_added_as_the_original_adds_them(with_tokenizer, mpt_original):
-    original = with_tokenizer(words())
-    theirs = hf.PreTrainedTokenizerFast(tokenizer_object=words())
-    theirs.add_special_tokens({"additional_special_tokens": ["<|endofchunk|>", "<image>"]})
-    theirs.add_special_tokens({"pad_token": "<PAD>"})
-    assert len(theirs) == TOKENS
-    published = unasked(original)
-    text, ours = published.text, tokenizers.Tokenizer.from_str(published.tokenizer)
-    ids = theirs.convert_tokens_to_ids(["<image>", "<|endofchunk|>", "<PAD>"])
-    assert [text.image_id, text.eoc_id, text.pad_id] == ids == [MEDIA, EOC, TOKENS - 1]
-    assert text.bos_id is None
-    line = "w5<image>w7 w9<|endofchunk|><image>a"
-    assert ours.encode(line).ids == theirs.encode(line) == [5, MEDIA, 7, 9, EOC, MEDIA, 2]
-
-
-def test_the_tokenizer_travels_with_the_model(with_tokenizer, tmp_path):
-    converted.save(unasked(with_tokenizer(words(start=True))), tmp_path / "out")
-    loaded = runs.load(tmp_path / "out")
-    assert loaded.tokenizer.encode("w5<image>w6") == [5, MEDIA, 6]
-    assert loaded.tokenizer.decode([5, MEDIA, 6, EOC]) == "w5 w6"
-    assert loaded.tokenizer.start() == [0]
-
-
-def test_padding_of_the_tokenizer_is_kept(with_tokenizer):
-    published = unasked(
-        with_tokenizer(words(), pad_token={"content": "<pad>"}, add_bos_token=True, bos_token="<s>")
-    )
-    assert (published.text.pad_id, published.text.bos_id) == (1, 0)
-    assert tokenizers.Tokenizer.from_str(published.tokenizer).token_to_id("<PAD>") is None
-
-
-def test_a_start_that_the_options_take_away(with_tokenizer):
-    assert unasked(with_tokenizer(words(start=True), add_bos_token=False)).text.bos_id is None
-
-
-def test_ids_that_are_given_override(with_tokenizer):
-    original = with_tokenizer(words())
-    swapped = original.read(media_token_id=EOC, eoc_token_id=MEDIA).text
-    assert (swapped.image_id, swapped.image_token) == (EOC, "<image>")
-    assert (swapped.eoc_id, swapped.eoc_token) == (MEDIA, "<|endofchunk|>")
-    published = original.read(media_token_id=7, eoc_token_id=None)
-    assert (published.text.image_id, published.text.image_token) == (7, "w7")
-    assert tokenizers.Tokenizer.from_str(published.tokenizer).encode("aw7a").ids == [2, 7, 2]
-    with pytest.raises(UserError, match=r"--media_token_id=42 is no token of the tokenizer"):
-        original.read(media_token_id=42)
-
-
-def test_a_tokenizer_of_another_model(with_tokenizer):
-    with pytest.raises(UserError, match="has 43 tokens and none with the id 51"):
-        unasked(with_tokenizer(words(50)))
-
-
-def test_a_damaged_tokenizer(with_tokenizer):
-    original = with_tokenizer(words())
-    (original.folder / "language" / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match=r"tokenizer.json cannot be read as a tokenizer"):
-        unasked(original)

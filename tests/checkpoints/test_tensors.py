@@ -106,6 +106,22 @@ def test_what_is_wrong_with_shards(tmp_path: Path, change: dict[str, Any], words
         open_tensors(tmp_path)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_tensors_that_the_index_does_not_list(tmp_path: Path, name: str) -> None:
+    index = sharded(tmp_path, name)
+    content = json.loads(index.read_text())
+    places = content["weight_map"]
+    del places["b"]
+    index.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"00001-of-00002\.\w+ holds tensor 'b', .* {index.name}"):
+        open_tensors(tmp_path)
+    places["b"] = places["a.bias"]
+    index.write_text(json.dumps(content))
+    FORMATS[name](tmp_path / places["a.weight"], ARRAYS)  # whose other tensors are elsewhere
+    with pytest.raises(UserError, match=rf"00002-of-00002\.\w+ holds tensor .* {index.name}"):
+        open_tensors(tmp_path)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{}", "[]", '{"weight_map": []}', '{"weight_map": {"a": "b", "a": "b"}}', "[" * 9999],

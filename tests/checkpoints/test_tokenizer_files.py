@@ -120,6 +120,15 @@ def test_padding(name, options, pad, tmp_path):
     assert read_tokenizer(tmp_path).pad_id == pad
 
 
+@pytest.mark.parametrize("text", [["<pad>"], 3, {"content": 3}, True])
+@pytest.mark.parametrize("files", [words_file, gpt2_files])
+def test_special_tokens_that_are_no_texts(files, text, tmp_path):
+    files(tmp_path)
+    write(tmp_path, "special_tokens_map.json", {"pad_token": text})
+    with pytest.raises(UserError, match=r"tokenizer_config.json: pad_token is .* a token's text"):
+        read_tokenizer(tmp_path)
+
+
 def test_neither_cut_nor_filled(tmp_path):
     words_file(tmp_path)
     assert read_tokenizer(tmp_path).tokenizer.encode("a a a a").ids == [1, 1, 1, 1]

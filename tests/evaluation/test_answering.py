@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation import answering
 from flamingo_jax.evaluation.answering import Answerer
 from flamingo_jax.evaluation.benchmark import Media
 from flamingo_jax.evaluation.latents import LatentStore
@@ -78,6 +79,40 @@ def test_candidates_weigh_as_much_as_one_prompt_at_a_time(handle: Flamingo, shar
     # " a" goes on to " a b": its end is weighed too, so that only one of them can be true.
     ends = [[" a<|endofchunk|>", " a b", " w20 w21"]] * len(QUERIES)
     expected = [[s.log_likelihood for s in row] for row in handle.score(*prompts(), ends)]
+    np.testing.assert_allclose([reply.log_probs for reply in found], expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_tile_of_too_many_nodes_runs_in_parts(
+    handle: Flamingo, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answerer, ran = Answerer(handle, store(handle), 4, BEAMS, NEW), []
+    (whole,) = answerer([asks(handle, True)], shared)
+    run = answerer._run
+    monkeypatch.setattr(
+        answerer, "_run", lambda parts, *rest: ran.extend(map(len, parts)) or run(parts, *rest)
+    )
+    monkeypatch.setattr(answering, "_NODES", 12 if shared else 64)
+    (parts,) = answerer([asks(handle, True)], shared)
+    assert len(ran) > 1
+    if not shared:
+        assert ran == [2, 2]  # of 32 nodes each
+    expected = [reply.log_probs for reply in whole]
+    np.testing.assert_allclose([reply.log_probs for reply in parts], expected, rtol=2e-5)
+    tiles = [asks(handle, True), asks(handle, True)[:3]][: answerer.together]
+    assert answerer(tiles, shared)[0] == parts  # whatever runs beside it
+
+
+def test_a_query_of_the_same_tile_may_have_other_supports(handle: Flamingo) -> None:
+    """The words are the same, one picture is not."""
+    given = asks(handle, True)
+    given[1] = dataclasses.replace(given[1], media=(medium(0), medium(9), given[1].media[-1]))
+    texts, shown = prompts()
+    shown[1][1] = picture(9)
+    answerer = Answerer(handle, store(handle), 4, BEAMS, NEW)
+    (found,) = answerer([given], True)
+    ends = [[" a<|endofchunk|>", " a b", " w20 w21"]] * len(QUERIES)
+    expected = [[s.log_likelihood for s in row] for row in handle.score(texts, shown, ends)]
     np.testing.assert_allclose([reply.log_probs for reply in found], expected, rtol=2e-5)
 
 

@@ -72,6 +72,19 @@ def test_what_is_known_needs_no_encoder(monkeypatch: pytest.MonkeyPatch) -> None
     assert other.features([COPY], known)[0] == 7.0
 
 
+def test_frames_of_what_is_known_do_not_stay() -> None:
+    read: list[str] = []
+    store = LatentStore(tiny_handle(), lambda m: read.append(m.path.name) or pixels(m))
+    (feature,) = store.features([A], {})
+    known = {store.content(A): feature}
+    store._encoded.clear()  # as if forgotten
+    store.prefetch([A], known)
+    assert read == ["a"]
+    store.prefetch([A])  # somebody else may need its latents
+    store.features([A], known)
+    assert store._coming == {}
+
+
 def test_what_was_used_longest_ago_is_forgotten() -> None:
     handle = tiny_handle()
     store = LatentStore(handle, pixels, kept_bytes=2 * 4 * 3 * 16)

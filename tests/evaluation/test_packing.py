@@ -74,6 +74,18 @@ def test_where_all_pictures_are_seen_those_of_the_trunk_are_too() -> None:
     assert seen[:5, :3].astype(int).tolist() == [[1, 1, 0]] * 3 + [[1, 0, 1]] * 2
 
 
+def test_the_trunk_ends_where_prompts_show_something_else() -> None:
+    """The same words beside other pictures are other supports."""
+    asks = [
+        Ask((0, IMAGE, 7, END, IMAGE, 8), (A, B), 4),
+        Ask((0, IMAGE, 7, END, IMAGE, 8), (C, B), 4),
+    ]
+    packed = make_row(asks, Text(IMAGE, END, "last"), KEYS.__getitem__)
+    assert (packed.trunk, packed.trunk_media) == ((0,), ())
+    assert packed.media == (A, B, C)
+    assert len(packed.tree.nodes) == 2 * 5
+
+
 def test_prompts_with_less_in_common_have_a_shorter_trunk() -> None:
     asks = [Ask((0, 1, 2, 3), (), 2), Ask((0, 1, 2, 6), (), 1)]
     packed = make_row(asks, Text(IMAGE, END, "last"), KEYS.__getitem__)

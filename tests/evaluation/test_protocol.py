@@ -61,19 +61,35 @@ def test_the_most_frequent_answer_is_shown() -> None:
 
 def test_draws_depend_on_seed_and_benchmark_alone_and_are_nested() -> None:
     pool = list(range(100, 150))
-    eight = protocol.draw_supports(Written(), pool, (0, 4, 8), 0)
-    assert len(set(eight)) == 8 == len(eight)
-    assert set(eight) <= set(pool)
-    assert protocol.draw_supports(Written(), pool, (4,), 0) == eight[:4]
-    assert protocol.draw_supports(Written(), pool, (8,), 1) != eight
-    assert protocol.draw_supports(Chosen(), pool, (8,), 0) != eight
-    assert protocol.draw_supports(Written(), pool, (0,), 0) == eight[:2]
-    assert protocol.draw_supports(Chosen(), pool, (0,), 0) == ()
+    drawn = protocol.draw_supports(Written(), pool, (0, 4, 8), 0)
+    assert sorted(drawn) == pool != list(drawn)
+    assert protocol.draw_supports(Written(), pool, (4,), 0) == drawn
+    assert protocol.draw_supports(Written(), pool, (8,), 1) != drawn
+    assert protocol.draw_supports(Chosen(), pool, (8,), 0) != drawn
 
 
 def test_too_few_supports_are_told() -> None:
     with pytest.raises(UserError, match="Written has 3 supports, but 4 are asked for"):
         protocol.draw_supports(Written(), [0, 1, 2], (0, 4), 0)
+
+
+def test_what_shows_the_querys_own_file_is_passed_over() -> None:
+    clip = Path("clip.mp4")
+    drawn = [example(0, "a"), example(1, "b"), example(2, "c"), example(3, "d")]
+    drawn[1] = dataclasses.replace(drawn[1], media=(Media(clip, 0.0, 1.0),))
+    shown = protocol.take(Written(), drawn, example(9, ""), 3)
+    assert [support.id for support in shown] == ["0", "1", "2"]
+    later = dataclasses.replace(example(9, ""), media=(Media(clip, 1.0, 2.0),))
+    assert [s.id for s in protocol.take(Written(), drawn, later, 3)] == ["0", "2", "3"]
+    assert [s.id for s in protocol.take(Written(), drawn, drawn[0], 2)] == ["1", "2"]
+    with pytest.raises(UserError, match="Written has 3 supports that do not show what query 9 "):
+        protocol.take(Written(), drawn, later, 4)
+
+
+def test_answers_are_shown_on_one_line() -> None:
+    support = dataclasses.replace(example(0, ""), answers=(" A cat\nsits. \n",))
+    made = protocol.make_prompt(Written(), [support], example(1, ""), 1, TEXT)
+    assert made.before == "<image>Output: A cat sits.<|endofchunk|>"
 
 
 def test_the_pool_has_as_many_of_all_or_of_each_class_as_the_paper() -> None:

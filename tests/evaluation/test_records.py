@@ -34,6 +34,18 @@ def test_lines_are_found_again_and_none_is_written_twice(tmp_path: Path) -> None
     assert Predictions(tmp_path).of(("coco", 8, 0)) == {}
 
 
+def test_lines_of_stages_that_are_not_finished_are_kept_last(tmp_path: Path) -> None:
+    Predictions(tmp_path).add([line("9", shots=8), line("1"), line("2")])
+    scored = [line("1", score=1.0), line("2", score=0.0)]
+    Predictions(tmp_path).finish({STAGE: scored})
+    lines = map(json.loads, (tmp_path / "predictions.jsonl").read_text().splitlines())
+    assert [(found["query"], found.get("score")) for found in lines] == [
+        ("1", 1.0),
+        ("2", 0.0),
+        ("9", None),
+    ]
+
+
 @pytest.mark.parametrize("cut", range(1, 40, 3))
 def test_half_a_line_of_a_killed_writer_is_cut_off(tmp_path: Path, cut: int) -> None:
     Predictions(tmp_path).add([line("1"), line("2")])

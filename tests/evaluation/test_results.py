@@ -57,3 +57,11 @@ def test_a_score_that_is_no_mean_is_computed_anew_for_each_draw() -> None:
     assert 0.1 < low < 0.25 < high < 0.45
     spread = 2 * 1.96 * 2 * 0.5 * (0.5 / 8)  # delta method, d(m²) = 2 m dm
     assert abs((high - low) - spread) < 0.35 * spread
+
+
+def test_a_group_that_is_drawn_twice_is_two() -> None:
+    class Groups(Chosen):
+        def score(self, examples, answers):
+            return Score(float(len({example.group for example in examples})))
+
+    assert interval(Groups(), examples(20, 5), [Answer()] * 20, Score(5.0)) == (5.0, 5.0)

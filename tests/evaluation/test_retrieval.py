@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from flamingo_jax.errors import UserError
-from flamingo_jax.evaluation.retrieval import SimilarityIndex, load_features, save_features
+from flamingo_jax.evaluation.benchmark import Example, Media
+from flamingo_jax.evaluation.latents import LatentStore
+from flamingo_jax.evaluation.retrieval import (
+    Retrieval,
+    SimilarityIndex,
+    load_features,
+    save_features,
+)
+from tests.evaluation.tiny import SIZE, tiny_handle
 
 FEATURES = np.array([[1, 0], [1, 1], [0, 2], [-1, 0], [3, 0.3]], np.float32)
 NONE = np.zeros(5, bool)
@@ -41,3 +49,34 @@ def test_features_are_found_again_by_content(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(UserError, match="damaged: delete it"):
         load_features(path)
+
+
+def clip(name: str, start: float = 0.0) -> Example:
+    return Example(f"{name} {start}", (Media(Path(name), start, start + 1),))
+
+
+def pixels(medium: Media) -> np.ndarray:
+    seed = [int(medium.path.name), int(medium.start or 0)]
+    return np.random.default_rng(seed).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+
+
+def test_queries_are_encoded_together_and_see_no_part_of_their_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = tiny_handle()
+    supports = [clip(str(n), start) for n in range(3) for start in (0.0, 1.0)]
+    queries = [clip(str(n), 5.0) for n in range(4)]
+    alone = Retrieval(LatentStore(handle, pixels), tmp_path, handle.weights.vision)
+    expected = [list(alone.chooser(supports, 4)(query)) for query in queries]
+    latents = LatentStore(handle, pixels)
+    kept, encoded = latents._keep, []
+    monkeypatch.setattr(latents, "_keep", lambda c, m: encoded.append(len(c)) or kept(c, m))
+    together = Retrieval(latents, tmp_path, handle.weights.vision)
+    choose = together.chooser(supports, 4)
+    together.expect(queries)
+    assert encoded == [4]
+    assert [list(choose(query)) for query in queries] == expected
+    assert encoded == [4]  # the supports' features are on disk
+    assert latents._coming == {}
+    for query, chosen in zip(queries, expected, strict=True):
+        assert query.media[0].path not in {support.media[0].path for support in chosen}

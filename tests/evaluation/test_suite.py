@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from flamingo_jax.errors import Interrupted, UserError
 from flamingo_jax.evaluation import suite as suites
+from flamingo_jax.evaluation.benchmarks import BENCHMARKS
 from flamingo_jax.evaluation.suite import Suite, SuiteConfig, limited
 from flamingo_jax.inference.handle import Flamingo
 from tests.evaluation.tiny import tiny_handle
@@ -194,6 +196,63 @@ def test_a_stage_of_prompts_that_are_too_long_is_left_out(
     assert [done.stage[1] for done in suite.run(tmp_path, 4, progress=False)] == [0]
     (told,) = suite.left_out
     assert told.startswith("Chosen, 2 shots: A prompt and its answer have ")
+
+
+def test_a_missing_file_is_told_before_anything_is_asked(
+    handle: Flamingo, data: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, benchmarks=("written", "coco"))
+    suite = Suite(handle, [Written(), BENCHMARKS["coco"]], data, config, tmp_path, "checkpoint")
+    with pytest.raises(UserError, match=r"coco needs .*dataset_coco.json, which is not there"):
+        next(suite.run(tmp_path / "out", 4, progress=False))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_files_of_both_splits_are_looked_for_where_they_are_read(
+    handle: Flamingo, data: Path, tmp_path: Path
+) -> None:
+    looked = []
+
+    class Looking(Chosen):
+        def check(self, data_dir: Path, split: str) -> None:
+            looked.append(split)
+
+    for shots, splits in (((0,), ["test"]), ((0, 2), ["test", "train"])):
+        looked.clear()
+        config = dataclasses.replace(CONFIG, benchmarks=("chosen",), shots=shots)
+        Suite(handle, [Looking()], data, config, tmp_path, "checkpoint")._check()
+        assert looked == splits
+
+
+def test_a_benchmark_without_supports_has_no_figure_at_4_shots(
+    handle: Flamingo, data: Path, tmp_path: Path
+) -> None:
+    class Alone(Chosen):
+        support = None
+
+    config = dataclasses.replace(CONFIG, benchmarks=("chosen",), shots=(4,))
+    suite = Suite(handle, [Alone()], data, config, tmp_path, "checkpoint")
+    assert list(suite.run(tmp_path, 4, progress=False)) == []
+    assert suite.left_out == ["Chosen: only 0 shots are published of it."]
+
+
+@pytest.mark.parametrize("supports", ["random", "rices"])
+def test_no_query_is_its_own_support(
+    handle: Flamingo, data: Path, tmp_path: Path, supports
+) -> None:
+    config = SuiteConfig(
+        ("written",), shots=(0, 3), split="train", tile=4, supports=supports, beams=1
+    )
+    suite = Suite(handle, [Written()], data, config, tmp_path, "checkpoint")
+    for stage in suite.stages(Written()):
+        shown = {}
+        for query in suite.queries(Written()):
+            shown[query.id] = [support.id for support in stage.question(query).supports]
+            assert len(set(shown[query.id]) - {query.id}) == (stage.shots or 2)
+        if supports == "random" or not stage.shots:
+            usual, most = Counter(map(tuple, shown.values())).most_common(1)[0]
+            assert most == len(shown) - len(usual)
+    suite.latents.close()
 
 
 def test_a_limit_draws_the_same_queries_each_time() -> None:

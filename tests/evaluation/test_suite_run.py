@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from flamingo_jax.errors import UserError
-from flamingo_jax.evaluation.benchmark import Media, Score
+from flamingo_jax.evaluation import suite as suites
+from flamingo_jax.evaluation.benchmark import Example, Media, Score
 from flamingo_jax.evaluation.footage import read_frames
 from flamingo_jax.evaluation.overlap import medium_hash
 from flamingo_jax.evaluation.suite import SuiteConfig
-from flamingo_jax.evaluation.suite_run import Options, choose, evaluate_suite
+from flamingo_jax.evaluation.suite_run import LeftOut, Options, choose, evaluate_suite
 from tests.evaluation.tiny import SIZE, tiny_handle
 from tests.evaluation.toy import Written, write_data
 
@@ -67,6 +68,41 @@ def test_what_has_no_score_is_told_after_all_else_is_written(tmp_path: Path) -> 
         evaluate_suite(tiny_handle(), [Unscored()], data, out, once, options(tmp_path))
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 10
     assert (out / "report.html").exists()
+
+
+def test_the_other_figures_and_finished_lines_outlive_a_stage_that_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Long(Written):
+        def prompt(self, example: Example) -> str:
+            return "Output: a a a a" if example.media[0].path.name == "test9.png" else "Output:"
+
+    data, out = write_data(tmp_path / "data"), tmp_path / "out"
+    config = SuiteConfig(("written",), shots=(0, 2), tile=4, beams=1)
+    handle = tiny_handle()
+    short = dataclasses.replace(handle, text=dataclasses.replace(handle.text, max_tokens=21))
+    sentence = "All else is written, but 1 without a score: Written, 2 shots: A prompt and its "
+    with pytest.raises(LeftOut, match=sentence) as caught:
+        evaluate_suite(short, [Long()], data, out, config, options(tmp_path))
+    assert [figure.shots for figure in caught.value.figures] == [0]
+    assert len(caught.value.reasons) == 1
+    before = (out / "predictions.jsonl").read_text()
+    lines = [json.loads(line) for line in before.splitlines()]
+    assert [line["shots"] for line in lines] == [0] * 10 + [2] * 8
+    asked, answer = [], suites._lines
+    monkeypatch.setattr(suites, "_lines", lambda *given: asked.append(given) or answer(*given))
+    with pytest.raises(LeftOut):
+        evaluate_suite(short, [Long()], data, out, config, options(tmp_path))
+    assert len(asked) == 1  # the tile that is too long
+    assert (out / "predictions.jsonl").read_text() == before
+
+
+def test_blank_images_tell_nothing_of_overlap(tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data"), tmp_path / "out"
+    blank = dataclasses.replace(CONFIG, seeds=(0,), images="blank", beams=1)
+    evaluate_suite(tiny_handle(), [Written()], data, out, blank, options(tmp_path, (1,)))
+    assert not (out / "overlap.json").exists()
+    assert not (out / "hashes.txt").exists()
 
 
 def test_benchmarks_are_chosen_by_name() -> None:

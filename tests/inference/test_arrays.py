@@ -76,6 +76,11 @@ def test_no_images_leave_the_language_model(handle: Flamingo) -> None:
     text = np.where(TOKENS == IMAGE, 9, TOKENS)
     none = np.zeros((2, 0, 1, SIZE, SIZE, 3), np.float32)
     np.testing.assert_array_equal(handle.logits(text, none), handle.logits(text, IMAGES))
+    masked = handle.logits(TOKENS, none, np.zeros((2, 7, 0), bool))
+    np.testing.assert_array_equal(masked, handle.logits(TOKENS, IMAGES, np.zeros((2, 7, 2), bool)))
+    tokens, real = padded("left")
+    masked = handle.logits(tokens, none, np.zeros((2, 10, 0), bool), real)[:, 3:]
+    np.testing.assert_allclose(masked, handle.logits(TOKENS, none, np.zeros((2, 7, 0))), atol=1e-5)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -121,6 +126,8 @@ def test_all_earlier_images_are_seen_where_the_config_says_so(tiny: Tiny) -> Non
         ({"attention_mask": np.ones((2, 3))}, "attention_mask is"),
         ({"attention_mask": np.zeros((2, 7))}, "a row without a single token"),
         ({"media_mask": np.ones((2, 7, 5))}, "media_mask is"),
+        ({"media_mask": np.ones((2, 7, 0))}, r"media_mask is \[2, 7, 0\], not .* \[2, 7, 2\]"),
+        ({"images": IMAGES[:, :0], "media_mask": np.ones((2, 7, 1))}, r"not .* = \[2, 7, 0\]"),
     ],
 )
 def test_arrays_that_cannot_be_used(handle: Flamingo, change: dict, message: str) -> None:
@@ -129,7 +136,7 @@ def test_arrays_that_cannot_be_used(handle: Flamingo, change: dict, message: str
 
 
 def test_rows_keep_their_order_and_count_their_media() -> None:
-    rows = read_rows(np.array([[0, 1, 7, 0, 1]]), np.array([[0, 1, 1, 0, 1]]), IMAGE, VOCAB)
+    rows = read_rows(np.array([[0, 1, 7, 0, 1]]), np.array([[0, 1, 1, 0, 1]]), (IMAGE,), VOCAB)
     np.testing.assert_array_equal(rows.tokens_BxT, [[1, 7, 1, 0, 0]])
     np.testing.assert_array_equal(rows.length_B, [3])
     np.testing.assert_array_equal(rows.media_index_BxT[0, :3], [1, 1, 2])

@@ -9,6 +9,7 @@ import pytest
 from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
+from flamingo_jax.inference.generate import GenerationConfig
 from flamingo_jax.inference.handle import Flamingo
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, stack_layers
 from flamingo_jax.models.xattn import CrossAttentionConfig
@@ -62,6 +63,15 @@ def test_generated_text_is_the_likeliest(handle):
     [text] = handle.generate(PROMPTS[1:2], MEDIA[1:2], max_new_tokens=1)
     logits = handle.prompt_logits(PROMPTS[1:2], MEDIA[1:2])[0][-1]
     assert text == handle.tokenizer.decode([int(logits.argmax())])
+
+
+def test_options_of_generation_by_place_by_name_and_by_default(handle):
+    asked = handle.generate(PROMPTS, MEDIA, max_new_tokens=4, num_beams=2)
+    assert handle.generate(PROMPTS, MEDIA, 4, 2) == asked
+    assert handle.generate(PROMPTS, MEDIA, 4, 2, length_penalty=0.0) == asked
+    unasked = handle.generate(PROMPTS, MEDIA)
+    assert unasked == handle.generate(PROMPTS, MEDIA, GenerationConfig().max_new_tokens, 1)
+    assert unasked != asked
 
 
 def test_scores_are_of_the_logits(handle):

@@ -18,7 +18,7 @@ def test_tokens_and_media(tokenizer):
     prompt = read_prompt("<image>a b<|endofchunk|><image>c", [RED, RED], tokenizer, SIZE)
     assert prompt.tokens == (0, 1, 3, 4, 2, 1, 5)
     assert [frames.shape for frames in prompt.media] == [(1, SIZE, SIZE, 3)] * 2
-    assert media_index(np.array(prompt.tokens), 1).tolist() == last_media(prompt.tokens, 1)
+    assert media_index(np.array(prompt.tokens), (1,)).tolist() == last_media(prompt.tokens, 1)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])

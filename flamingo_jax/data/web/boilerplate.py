@@ -99,16 +99,18 @@ def is_section(tag: str) -> bool:
 
 
 def is_named_so(tag: str, attributes: Attributes) -> bool:
-    """Whether the class or id of a block names a part of a site."""
+    """Whether the class or id of a block names a part of a site.
+
+    Writers of manuals make a section's id of its heading: `edit-menu` is about a menu.
+    """
     if tag not in _NAMED:
         return False
-    names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".split()
-    for name in names:
-        parts = [part.lower() for part in _WORD.findall(name)]
-        pairs = [first + second for first, second in itertools.pairwise(parts)]
-        if not _NAMES.isdisjoint(parts + pairs) or "".join(parts) in _WHOLE_NAMES:
-            return True
-    return False
+    classes = (attributes.get("class") or "").split()
+    ids = (attributes.get("id") or "").split()
+    of_heading = tag == "section" or "section" in classes
+    return any(_names_part(name) for name in classes) or any(
+        _names_part(name, whole=of_heading) for name in ids
+    )
 
 
 def is_link_list(characters: int, linked: int, links: int) -> bool:
@@ -140,3 +142,13 @@ def is_phrase_of_sites(lines: Sequence[str], links: int, buttons: int) -> bool:
     if lines and all(line.strip(_AROUND).lower() in _BUTTONS for line in lines):
         return True
     return bool(_COOKIES.search(text)) and (buttons > 0 or bool(_CONSENT.search(text)))
+
+
+def _names_part(name: str, whole: bool = False) -> bool:
+    """Whether a name, or a word of it if it need not be the whole, is that of a part of a site."""
+    parts = [part.lower() for part in _WORD.findall(name)]
+    joined = "".join(parts)
+    if whole or joined in _WHOLE_NAMES:
+        return joined in _NAMES or joined in _WHOLE_NAMES
+    pairs = [first + second for first, second in itertools.pairwise(parts)]
+    return not _NAMES.isdisjoint(parts + pairs)

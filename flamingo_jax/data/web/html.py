@@ -7,18 +7,25 @@ and its text and links are known; a block that belongs to the site takes what it
 import dataclasses
 import operator
 import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from flamingo_jax.data.web import boilerplate
 from flamingo_jax.data.web.addresses import candidates
-from flamingo_jax.data.web.visibility import declarations, hidden, hidden_by_sheets
+from flamingo_jax.data.web.visibility import Ways, declarations, hides, inherited, of_sheets, ways
 
 MOST_DEPTH = 1000
 """Elements within each other: deeper pages take parsers a time that grows with the square."""
 
-_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+# What has no tags, to its end or the page's: each search succeeds, so that none is made twice.
+_NO_TAGS = re.compile(
+    r"<!--(?:-?>|.*?(?:--!?>|\Z))|<(script|style|textarea)\b.*?(?:</\1\b|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)([^<>]*)")
 # Their ends may be left out, or they have none.
 _NO_END = boilerplate.words(
     "area base br col embed hr img input link meta param source track wbr p li dt dd tr td th "
@@ -80,24 +87,39 @@ def read(html: str) -> Reading:
     Raises:
       TooDeep: too many elements are within each other.
     """
-    if _depth(html) > MOST_DEPTH:
+    if _is_too_deep(html):
         raise TooDeep(f"More than {MOST_DEPTH} elements are within each other.")
     page = LexborHTMLParser(html, scripting=True)
     base = page.css_first("base[href]", default=None)
-    walk = _Walk(hidden_by_sheets(page))
+    walk = _Walk(of_sheets(page))
     if page.body is not None:
         walk.over(page.body)
     return Reading(_joined(walk.result()), base.attributes.get("href") if base else None)
 
 
-def _depth(html: str) -> int:
-    """At least how many elements can be within each other, from the tags alone."""
-    depth = deepest = 0
-    for closing, name in _TAG.findall(html):
-        if name.lower() not in _NO_END:
-            depth = max(depth + (-1 if closing else 1), 0)
-            deepest = max(deepest, depth)
-    return deepest
+def _is_too_deep(html: str) -> bool:
+    """Whether more than `MOST_DEPTH` elements can be within each other, from the tags alone.
+
+    An end counts if there is a beginning: parsers pass over others. Only in drawings and formulas
+    may a tag end itself.
+    """
+    if html.count("<") <= MOST_DEPTH:
+        return False  # as most pages are
+    opened: Counter[str] = Counter()
+    depth = 0
+    for tag in _TAG.finditer(_NO_TAGS.sub("", html)):
+        closing, name, rest = tag.groups()
+        name = name.lower()
+        if name in _NO_END or (closing and not opened[name]):
+            continue
+        if rest.endswith("/") and (opened["svg"] or opened["math"]):
+            continue
+        step = -1 if closing else 1
+        opened[name] += step
+        depth += step
+        if depth > MOST_DEPTH:
+            return True
+    return False
 
 
 class _Counts(NamedTuple):
@@ -124,6 +146,7 @@ class _Open:
     start: _Counts
     named: bool
     main: bool
+    around: Ways  # those that hide text, before it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +161,9 @@ class _Part:
 class _Walk:
     """Collects pieces: texts, images, and breaks as numbers."""
 
-    def __init__(self, unseen: set[int]) -> None:
-        self._unseen = unseen
+    def __init__(self, sheets: Mapping[int, Ways]) -> None:
+        self._sheets = sheets
+        self._text_ways: Ways = {}
         self._pieces: list[str | int | ImageReference] = []
         self._characters = self._linked = self._links = self._buttons = self._anchors = 0
         self._named: list[_Part] = []
@@ -166,8 +190,8 @@ class _Walk:
     def result(self) -> list[str | int | ImageReference]:
         """The pieces, without the parts that are named as the site's.
 
-        Such a name is not believed of what holds all the page's articles, or most of its text if
-        it has none. A single main element with a fair share of the text is the page.
+        Such a name is not believed of what holds all the page's articles and most of its text, nor
+        of most of an article. A single main element with a fair share of the text is the page.
         """
         first, last = 0, len(self._pieces)
         if len(self._mains) == 1 and self._share(self._mains[0]) >= _SOME:
@@ -190,36 +214,42 @@ class _Walk:
     def _enter(self, node: LexborNode, stack: list[_Open]) -> bool:
         """Takes a text or an image; opens an element, or passes over it with all within it."""
         if node.is_text_node:
-            self._text(node.text_content or "")
+            if not any(self._text_ways.values()):
+                self._text(node.text_content or "")
             return False
         tag = node.tag
         if not node.is_element_node or tag is None:
             return False
         self._buttons += tag in _CONTROLS
-        if tag in boilerplate.UNREAD or node.mem_id in self._unseen:
-            return False
-        if tag == "br":
-            self._pieces.append("\n")
+        if tag in boilerplate.UNREAD:
             return False
         attributes = node.attributes
         # Pages that hide their whole body show it when their scripts have run.
-        if hidden(attributes) and tag != "body":
+        said = {} if tag == "body" else ways(attributes, self._sheets.get(node.mem_id, {}))
+        if hides(said) or boilerplate.is_site_part(tag, attributes, self._in_sections):
             return False
-        if boilerplate.is_site_part(tag, attributes, self._in_sections):
-            return False
-        if tag in _IMAGES:
+        if tag == "br":
+            self._pieces.append("\n")
+        elif tag in _IMAGES:
             self._image(node, attributes)
-            return False
-        self._break(tag)
+        else:
+            self._break(tag)
+            stack.append(self._open(node, tag, attributes))
+            self._text_ways = inherited(said, self._text_ways)
+            return True
+        return False
+
+    def _open(self, node: LexborNode, tag: str, attributes: boilerplate.Attributes) -> _Open:
         main = tag == "main" or attributes.get("role") == "main"
         named = boilerplate.is_named_so(tag, attributes)
-        stack.append(_Open(node, tag, self._now(), named, main))
+        opened = _Open(node, tag, self._now(), named, main, self._text_ways)
         self._anchors += main or tag == "article"
         self._links += tag == "a" and "href" in attributes
         self._inside(tag, 1)
-        return True
+        return opened
 
     def _leave(self, opened: _Open) -> None:
+        self._text_ways = opened.around
         self._inside(opened.tag, -1)
         self._break(opened.tag)
         counts = self._now().since(opened.start)
@@ -232,8 +262,10 @@ class _Walk:
             )
         elif judged and self._is_phrase(part):
             self._take_back(part)  # it counts on: a list of such phrases is a list of links
-        elif opened.main:
-            self._mains.append(part)
+        elif opened.main or opened.tag == "article":
+            self._doubt(part)
+            if opened.main:
+                self._mains.append(part)
         elif opened.named:
             self._named.append(part)
 
@@ -245,8 +277,15 @@ class _Walk:
     def _take_back(self, part: _Part) -> None:
         del self._pieces[part.first :]
         for parts in (self._named, self._mains):
-            while parts and parts[-1].first >= part.first:
-                parts.pop()
+            del parts[_since(parts, part) :]
+
+    def _doubt(self, part: _Part) -> None:
+        """Forgets the names of what is most of a main element or article: they tell its layout."""
+        since = _since(self._named, part)
+        most = _MAJORITY * part.counts.characters
+        self._named[since:] = [
+            each for each in self._named[since:] if each.counts.characters <= most
+        ]
 
     def _is_phrase(self, part: _Part) -> bool:
         if part.counts.characters > boilerplate.SHORT:
@@ -275,7 +314,7 @@ class _Walk:
                 sources.append(before.attributes)
             before = before.next
         style = dict(declarations(attributes.get("style") or ""))
-        shown = [where.get(side) for where in (attributes, style) for side in ("width", "height")]
+        shown = [style.get(side) or attributes.get(side) for side in ("width", "height")]
         tiny = any(_pixels(size) <= _TINY for size in shown)
         if addresses := candidates(attributes, sources):
             self._pieces.append(ImageReference(addresses, tiny))
@@ -287,6 +326,14 @@ class _Walk:
             self._pieces.append(_LINE)
         elif tag in ("td", "th"):
             self._pieces.append(" ")
+
+
+def _since(parts: list[_Part], part: _Part) -> int:
+    """The index of the first of the parts that ended last and are within another one."""
+    count = len(parts)
+    while count and parts[count - 1].first >= part.first:
+        count -= 1
+    return count
 
 
 def _pixels(size: str | None) -> float:

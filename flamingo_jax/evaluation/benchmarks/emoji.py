@@ -34,7 +34,7 @@ class Emoji(Classification):
 
     def read(self, data_dir: Path, split: str) -> list[Example]:
         """See `Benchmark.read`."""
-        self._check(data_dir, split)
+        self.check(data_dir, split)
         folder = data_dir / self.name
         if not folder.is_dir():
             with new_folder(folder) as part:

@@ -1,5 +1,6 @@
 """Questions about images: VQAv2, OKVQA, VizWiz and TextVQA, all scored by VQA accuracy."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from flamingo_jax.evaluation.benchmark import Answer, Example, File, Score
 from flamingo_jax.evaluation.benchmarks.images import COCO_IMAGES
 from flamingo_jax.evaluation.benchmarks.kinds import QuestionAnswering, mean_score
 from flamingo_jax.evaluation.benchmarks.published import MediaFolder, read_json
-from flamingo_jax.evaluation.metrics import vqa_accuracy
+from flamingo_jax.evaluation.metrics import okvqa_stems, vqa_accuracy
 
 _VQA = "https://visualqa.org/download.html"
 _OKVQA = "https://okvqa.allenai.org/download.html"
@@ -19,6 +20,13 @@ class VqaAccuracy(QuestionAnswering):
     """Ten answers to each question."""
 
     metric = "VQA accuracy"
+
+    def postprocess(self, text: str) -> str:
+        """What stands before a next question or answer, and before a comma.
+
+        As OpenFlamingo does (arXiv:2308.01390).
+        """
+        return re.split("Question|Answer|Short|, ", text, maxsplit=1)[0].strip()
 
     def score(self, examples: Sequence[Example], answers: Sequence[Answer]) -> Score:
         return mean_score(
@@ -63,7 +71,8 @@ class Okvqa(VqaAccuracy):
     """OKVQA (arXiv:1906.00067).
 
     The annotations have each answer twice, as written (`raw_answer`) and stemmed (`answer`). The
-    official evaluation compares with the stems, so that supports show them too.
+    official evaluation compares with the stems, so that supports show them too, and what the model
+    writes is stemmed.
     """
 
     name, title, task = "okvqa", "OKVQA", "questions that need knowledge"
@@ -88,6 +97,10 @@ class Okvqa(VqaAccuracy):
         known = {row["question_id"]: [a["answer"] for a in row["answers"]] for row in rows}
         questions = read_json(folder / f"OpenEnded_mscoco_{split}2014_questions.json")
         yield from _coco_questions(self, data_dir, split, "2014", questions["questions"], known)
+
+    def postprocess(self, text: str) -> str:
+        """As of all such questions, then the stems of what is left."""
+        return okvqa_stems(super().postprocess(text))
 
 
 def _coco_questions(

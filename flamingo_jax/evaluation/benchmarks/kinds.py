@@ -1,6 +1,5 @@
 """Benchmarks that are prompted and scored alike."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -74,13 +73,6 @@ class QuestionAnswering(Published):
 
     def prompt(self, example: Example) -> str:
         return f"Question: {example.question} Answer:"
-
-    def postprocess(self, text: str) -> str:
-        """What stands before a next question or answer, and before a comma.
-
-        As OpenFlamingo does (arXiv:2308.01390).
-        """
-        return re.split("Question|Answer|Short|, ", text, maxsplit=1)[0].strip()
 
 
 class ExactAnswers(QuestionAnswering):

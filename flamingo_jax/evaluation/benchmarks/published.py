@@ -32,7 +32,7 @@ class Published(Benchmark):
             raise UserError(
                 f"{self.name} has no split {split!r}: choose one of {', '.join(self.splits)}."
             )
-        self._check(data_dir, split)
+        self.check(data_dir, split)
         try:
             found = list(self.examples(data_dir, split))
         except UserError:
@@ -77,7 +77,8 @@ class Published(Benchmark):
             lines.append(f"{'  ' * (len(folders) + 1)}{name}{end}    ({file.source})")
         return "\n".join(lines)
 
-    def _check(self, data_dir: Path, split: str) -> None:
+    def check(self, data_dir: Path, split: str) -> None:
+        """See `Benchmark.check`."""
         for file in self.files:
             path = data_dir / file.path
             wanted = not file.splits or split in file.splits

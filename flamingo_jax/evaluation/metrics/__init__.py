@@ -4,6 +4,7 @@ All are shares of 1 except CIDEr, which is about 1.0 for what papers print as 10
 """
 
 from flamingo_jax.evaluation.metrics.captions import bleu, cider, cider_each, meteor, rouge_l
+from flamingo_jax.evaluation.metrics.okvqa import okvqa_stems
 from flamingo_jax.evaluation.metrics.ptb import ptb_tokenize
 from flamingo_jax.evaluation.metrics.ranking import (
     mean_weighted_average_precision,
@@ -24,6 +25,7 @@ __all__ = [
     "mean_weighted_average_precision",
     "meteor",
     "ndcg",
+    "okvqa_stems",
     "ptb_tokenize",
     "roc_auc",
     "rouge_l",

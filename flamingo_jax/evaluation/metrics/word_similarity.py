@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flamingo_jax.errors import UserError
+from flamingo_jax.evaluation.metrics.words import word_tokenize
 
 _STOP_WORDS = frozenset(
     """
@@ -103,12 +104,11 @@ class _Tools:
         import nltk
         from nltk.corpus import wordnet
         from nltk.stem import PorterStemmer, WordNetLemmatizer
-        from nltk.tokenize import NLTKWordTokenizer
 
         self.wordnet = wordnet
         wordnet.ensure_loaded()
         self.tag = nltk.pos_tag
-        self.split = NLTKWordTokenizer().tokenize
+        self.split = word_tokenize
         self.stem = PorterStemmer().stem
         self.lemmatize = WordNetLemmatizer().lemmatize
         self.tag(["dog"])  # needs its own file

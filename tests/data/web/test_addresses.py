@@ -65,6 +65,42 @@ def test_inline_images() -> None:
     assert name_of("a,b;c.png") == "a,b;c.png"
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "data:image/png; base64,{}",
+        "data:image/png;BASE64,{}",
+        "data:image/png;charset=utf-8; Base64 ,{}",
+        " data:;base64, {} ",
+        "data:image/png;base64,\t{}\r\n\f",
+        "data:image/png;base64,%20{}%0A",
+    ],
+)
+@pytest.mark.parametrize("content", [b"abcd", b"abcde", b"abcdef"])
+def test_inline_images_as_browsers_take_them(reference: str, content: bytes) -> None:
+    encoded = base64.b64encode(content).decode()
+    spaced = f"{encoded[:3]} {encoded[3:]}"
+    escaped = encoded.replace("=", "%3D")
+    for each in (encoded, encoded.rstrip("="), spaced, escaped):
+        assert inline(reference.format(each), 100) == content
+
+
+@pytest.mark.parametrize(
+    ("reference", "content"),
+    [
+        ("data:image/png;base64,AAAAA", None),
+        ("data:image/png;base64,AA.A", None),
+        ("data:image/png;base64,", b""),
+        ("data:image/png;base64;x,AA", b"AA"),
+        ("data:base64,AA", b"AA"),
+        ("data:text/plain,a,b;c%2", b"a,b;c%2"),
+        ("data:,\ud800", None),
+    ],
+)
+def test_damaged_inline_images(reference: str, content: bytes | None) -> None:
+    assert inline(reference, 100) == content
+
+
 @given(st.text(max_size=60))
 def test_any_address_can_be_tried(text: str) -> None:
     candidates({"src": text, "srcset": text})

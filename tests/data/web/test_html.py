@@ -1,6 +1,7 @@
 """What of a page is read: text and images in order, and nothing that is hidden or the site's."""
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -165,6 +166,45 @@ def test_a_long_sidebar_is_left_out_beside_an_article() -> None:
     assert texts(page) == LONG.strip()
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<div role=main><section id=edit-menu>{}</section></div>",
+        "<main><div class='row has-sidebar'>{}</div></main>",
+        "<article><div class='row has-sidebar'>{}</div></article>",
+        "<main><article><div class='social'><div class='toc-less'>{}</div></div></article></main>",
+        "<main><div class='with-nav'>{}</div><p>And a little more.</p></main>",
+    ],
+)
+def test_a_name_is_not_believed_of_most_of_an_article(page: str) -> None:
+    found = texts(body(page.format(f"<h1>Edit Menu</h1><p>{LONG}</p><img src=a.png><p>{LONG}</p>")))
+    assert found.startswith(f"Edit Menu\n\n{LONG.strip()}|☐|{LONG.strip()}")
+
+
+@pytest.mark.parametrize("around", ["<main>{}</main>", "<article>{}</article>", "<div>{}</div>"])
+def test_a_sidebar_within_an_article_is_left_out(around: str) -> None:
+    inner = f"<div class=sidebar>NO</div><div class=has-toc><p>{LONG}</p></div><p>{LONG}</p>"
+    page = around.format(f"<div class=has-sidebar>{inner}</div><ul class=share><li>NO</ul>")
+    assert "NO" not in texts(body(page))
+    inner = f"<div class=sidebar>NO <img src=x.png></div><p>{LONG}</p>"
+    assert texts(body(around.format(inner))) == LONG.strip()
+
+
+@pytest.mark.parametrize(
+    ("part", "kept"),
+    [
+        ("<section id=edit-menu>yes</section>", True),
+        ("<div class=section id=social-sharing-options>yes</div>", True),
+        ("<div class='section level2' id=the-toolbar>yes</div>", True),
+        ("<section id=comments>yes</section>", False),
+        ("<section class=related-posts>yes</section>", False),
+        ("<div id=edit-menu>yes</div>", False),
+    ],
+)
+def test_ids_of_sections_are_made_of_headings(part: str, kept: bool) -> None:
+    assert ("yes" in texts(body(f"<main><p>{LONG}</p>{part}</main>"))) is kept
+
+
 def test_a_main_element_is_the_page() -> None:
     page = body(f"<div>NO, a teaser</div><main><p>{LONG}</p></main><div>NO</div>")
     assert texts(page) == LONG.strip()
@@ -197,7 +237,8 @@ def test_images_of_a_picture() -> None:
     ],
 )
 def test_pixels_that_count_readers(attributes: str, tiny: bool) -> None:
-    assert html.read(body(f"<img src=a.png {attributes}>")).items[0].tiny is tiny
+    items = html.read(body(f"<img src=a.png {attributes}>")).items
+    assert items == (ImageReference(("a.png",), tiny=tiny),)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +269,54 @@ def test_too_deep_pages_are_refused() -> None:
     html.read("<p>a<br>" * 5000 + "<li>" * 5000)
     with pytest.raises(html.TooDeep):
         html.read("<div>" * (html.MOST_DEPTH + 1))
+
+
+MANY = html.MOST_DEPTH + 1
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [
+        "<script>" + "x = '<div>' + y;" * MANY + "</script>",
+        f"<SCRIPT type=application/json>{'<b>' * MANY}</Script >",
+        f"<style>{'/* <div> */' * MANY}</style>",
+        f"<!-- {'<div>' * MANY} -->",
+        f"<!--{'<div>' * MANY}--!>",
+        f"<textarea>{'<div>' * MANY}</textarea>",
+        f"<svg>{'<path d=z />' * MANY}</svg>",
+        f"<math>{'<mspace/>' * MANY}</math>",
+        "<div><b>x</b></div>" * MANY,
+        "<font><b>x</font></b>" * MANY,
+    ],
+)
+def test_flat_pages_are_not_deep(flat: str) -> None:
+    assert texts(body(f"<p>a</p>{flat}<p>b</p>")).startswith("a\n\n")
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [
+        "<div></b>" * MANY,
+        "</div>" * MANY + "<div>" * MANY,
+        f"<!-->{'<div>' * MANY}-->",
+        f"<!--->{'<div>' * MANY}",
+        f"<!-- a -->{'<div>' * MANY}<!-- b -->",
+        f"<script>a</script>{'<div>' * MANY}<script>b</script>",
+        f"<textarea><script></textarea>{'<div>' * MANY}",
+        f"<svg></svg>{'<div/>' * MANY}",
+    ],
+)
+def test_deep_pages_do_not_pass_for_flat(deep: str) -> None:
+    with pytest.raises(html.TooDeep):
+        html.read(body(deep))
+
+
+@pytest.mark.parametrize("piece", ["<div></b>", "<script>", "<!--", "<svg", "<i></i>", "</i>"])
+def test_depth_is_told_in_linear_time(piece: str) -> None:
+    page = piece * (3_000_000 // len(piece))
+    start = time.process_time()
+    html._is_too_deep(page)
+    assert time.process_time() - start < 10  # about 0.5 s; the square of it would take minutes
 
 
 PIECES = [

@@ -30,8 +30,13 @@ def texts(*given: str) -> list[Answer]:
         ("vatex", "a dog, running.\n", "a dog, running."),
         ("vqav2", " red and blue, Question: what", "red and blue"),
         ("okvqa", "yes Answer: no", "yes"),
-        ("msvdqa", "man Question: who", "man"),
+        ("okvqa", " surfing, Question: what", "surf"),
+        ("vqav2", "surfing", "surfing"),
         ("textvqa", "1,000", "1,000"),
+        ("vizwiz", "soup Short answer", "soup"),
+        ("ivqa", " Rice, steamed", "Rice, steamed"),
+        ("nextqa", "Short, and Answer", "Short, and Answer"),
+        ("msvdqa", " man ", "man"),
     ],
 )
 def test_postprocessing(name, raw, processed):
@@ -54,6 +59,19 @@ def test_vqa_accuracy(name):
     score = BENCHMARKS[name].score(examples, texts("Red.", "two"))
     np.testing.assert_allclose(score.queries, [0.9, 0])
     assert score.value == pytest.approx(0.45)
+
+
+def test_okvqa_compares_stems():
+    """The annotations have `surf` for `surfing`."""
+    examples = questions(("surf",) * 9 + ("swim",), ("glass",) * 9 + ("cup",))
+    written = [BENCHMARKS["okvqa"].postprocess(text) for text in ("surfing", "glasses")]
+    assert BENCHMARKS["okvqa"].score(examples, texts(*written)).value == 1
+
+
+def test_an_answer_with_a_comma_is_right_of_itself():
+    answer = BENCHMARKS["ivqa"].postprocess("Rice, steamed")
+    examples = questions(("Rice, steamed",) * 2 + ("bowl",) * 3)
+    assert BENCHMARKS["ivqa"].score(examples, texts(answer)).value == 1
 
 
 @pytest.mark.parametrize("name", ["msvdqa", "msrvttqa"])

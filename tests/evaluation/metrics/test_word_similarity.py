@@ -6,6 +6,7 @@ import pytest
 
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.metrics import word_similarity, wups
+from flamingo_jax.evaluation.metrics.words import word_tokenize
 
 SIMILAR = {("dog", "cat"): 0.86, ("dog", "car"): 0.4, ("cat", "car"): 0.5, ("run", "walk"): 0.95}
 WORDS = {word for pair in SIMILAR for word in pair} | {"baby"}
@@ -28,7 +29,7 @@ def small_wordnet(monkeypatch):
             synsets=lambda word: [Meaning(word), Meaning("?")] if word in WORDS else []
         ),
         tag=lambda words: [(word, "NNS" if word.endswith("s") else "NN") for word in words],
-        split=str.split,
+        split=word_tokenize,
         lemmatize=lambda word, part: word.removesuffix("s") if part == "n" else word,
         stem=lambda word: word.removesuffix("ning").removesuffix("n") if "n" in word else word,
     )
@@ -51,6 +52,7 @@ def small_wordnet(monkeypatch):
         ("xyz", "dog", 0),  # not in WordNet
         ("xyz", "xyz", 1),  # equal words need no WordNet
         ("dog xyz", "dog", 1),  # words similar to none are left out
+        ("dog. xyz", "dog", 1),  # a full stop is no part of a word, wherever it stands
         ("running", "walk", 0),  # only a stem that is in WordNet takes a word's place
         ("run", "walk", 0.95),
         ("", "dog", 0),
