@@ -38,8 +38,8 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"The other processes cannot be joined ({reason}): with --multihost the machine is to be "
-            "a host of a TPU slice; else say --coordinator, --num_processes and --process_index."
+            f"The other processes cannot be joined ({reason}): with --multihost the machine must "
+            "be a host of a TPU slice; else say --coordinator, --num_processes and --process_index."
         ) from error
 
 
