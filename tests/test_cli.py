@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,24 @@ def test_mistakes_of_a_training_command(tmp_path: Path, options: list[str], sent
     assert done.returncode == 1
     assert not done.stdout
     assert not list(tmp_path.iterdir())  # nothing was begun
+
+
+def test_two_processes_find_each_other_before_anything_else(tmp_path: Path) -> None:
+    """Both see two devices, one each, where the mesh has four."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    line = [sys.executable, "-m", "flamingo_jax.train", "--config=configs/openmoji_pod.py:4"]
+    line += [f"--workdir={tmp_path}/run", f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS", None)
+    options: Any = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": environment}
+    both = [subprocess.Popen([*line, f"--process_index={index}"], **options) for index in (0, 1)]
+    for process in both:
+        told = process.communicate(timeout=200)[1]
+        assert "has 4 devices but JAX sees 2: lower mesh.data" in told
+        assert process.returncode == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_config_with_a_mistake_of_its_own(tmp_path: Path) -> None:
