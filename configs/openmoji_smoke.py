@@ -17,7 +17,12 @@ def get_config() -> ml_collections.ConfigDict:
         unroll=False,
         vision_training=dict(steps=6, batch=32, warmup_steps=2, save_every=3),
         loop=dict(steps=6, save_every=3),
-        evaluation=dict(shots=(0, 4, 8), episodes=2, queries=2),
+        evaluation=dict(
+            shots=(0, 4, 8),
+            families=("instance_binding", "category_binding", "category", "name"),
+            episodes=2,
+            queries=2,
+        ),
     )
     mixture: Any = config.mixture
     for dataset in mixture.datasets:

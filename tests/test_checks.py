@@ -119,4 +119,5 @@ def test_recipes_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
     for path in RECIPES:
-        check_config(configuration.resolve(recipe(path)), 1)
+        config = configuration.resolve(recipe(path))
+        check_config(config, config.mesh.devices)
