@@ -157,6 +157,7 @@ def test_whole_evaluation_and_its_report(tmp_path):
         shots=(0, 2, 8), episodes=3, queries=2, tokens=160, media=24, logits=160, targets=480
     )
     found = evaluate(tiny_handle(), drawings(), config, "test", progress=False)
+    (tmp_path / "config.json").write_text("{}")
     write_results(tmp_path, found, "test")
     rows = json.loads((tmp_path / "results.json").read_text())
     scored = {(r["benchmark"], r["shots"], r["metric"], r["images"]) for r in rows}
