@@ -35,7 +35,7 @@ def train(
     config, slices = _config(values), parse(topology)
     if batch is not None:
         config = scaled(config, batch / config.mixture.datasets[0].batch_size)
-    config = with_mesh(config, slices, growing=batch is None)
+    config = with_mesh(config, slices)
     return search(name, config, slices) if searching else [plan_training(name, config, slices)]
 
 

@@ -1,6 +1,7 @@
 """Meshes that suit a config and a slice."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from flamingo_jax.parallel.mesh import AXES, MeshConfig
 from flamingo_jax.planning.compiler import argument_bytes
 from flamingo_jax.planning.hardware import Topology
 from flamingo_jax.planning.program import held
+
+_log = logging.getLogger(__name__)
 
 _ROOM = 0.25  # share of a device's memory that weights and optimizer state may take
 _MOST_TENSOR = 64
@@ -33,18 +36,18 @@ class Candidate:
         return self.mesh.ways("batch")
 
 
-def with_mesh(config: RunConfig, topology: Topology, growing: bool = True) -> RunConfig:
+def with_mesh(config: RunConfig, topology: Topology) -> RunConfig:
     """The config on as many devices as there are chips.
 
     Its own mesh if it has one; else the one with the least communication that leaves room, and
-    batch sizes that cannot be split over it are raised together, by as little as it takes, if
-    `growing`.
+    batch sizes that cannot be split over it are raised together, by as little as it takes, which
+    is told.
 
     Raises:
-      UserError: the config's mesh has another number of devices, none suits, or the batch sizes
-        cannot be split over it and are not to grow.
+      UserError: the config's mesh has another number of devices or cannot split its batches, or
+        none suits.
     """
-    growing = growing and config.mesh.devices == 1
+    own = config.mesh.devices > 1
     if config.mesh.devices == 1 < topology.chips:
         found = candidates(config, topology)
         fitting = [c for c in found if c.held_bytes <= _ROOM * topology.chip.hbm] or found
@@ -64,12 +67,17 @@ def with_mesh(config: RunConfig, topology: Topology, growing: bool = True) -> Ru
     needed = -(-smallest // ways) * ways
     if needed == smallest:
         return config
-    if not growing:
-        batch = config.mixture.datasets[0].batch_size
+    batch = config.mixture.datasets[0].batch_size
+    raised = round(batch * needed / smallest)
+    if own:
         raise UserError(
             f"Batches of {batch} and in proportion cannot be split into {ways} parts, as the mesh "
-            f"{config.mesh} has them: --batch={round(batch * needed / smallest)} can."
+            f"{config.mesh} has them: --batch={raised} can."
         )
+    _log.warning(
+        "Batches are raised in proportion, from %d to %d, so that the mesh %s can split them.",
+        *(batch, raised, config.mesh),
+    )
     return scaled(config, needed / smallest)
 
 

@@ -125,13 +125,15 @@ def test_a_mesh_of_ones_own_is_kept_or_refused() -> None:
         with_mesh(config, parse("v5e:2x4"))
 
 
-def test_a_batch_that_was_asked_for_is_kept_or_refused() -> None:
+def test_batches_that_cannot_be_split_are_refused_or_raised_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     message = r"Batches of 3 and in proportion cannot be split into 2 parts.* --batch=4 can"
-    for config, growing in ((tiny(fsdp=2, tensor=2), True), (tiny(), False)):
-        odd = scaled(config, 1.5)
-        with pytest.raises(UserError, match=message):
-            with_mesh(odd, SLICE, growing)
+    with pytest.raises(UserError, match=message):
+        with_mesh(scaled(tiny(fsdp=2, tensor=2), 1.5), SLICE)
     assert with_mesh(scaled(tiny(), 1.5), SLICE).mixture.datasets[0].batch_size == 4
+    (told,) = caplog.messages
+    assert "from 3 to 4" in told
 
 
 def test_meshes_that_do_not_divide_are_no_candidates() -> None:
