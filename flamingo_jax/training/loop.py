@@ -195,7 +195,11 @@ class _Trace:
     def at(self, number: int) -> None:
         """Begins before the first of the steps, and ends after the last."""
         if self._wanted and number == self._wanted[0]:
-            jax.profiler.start_trace(str(self._folder / "tensorboard"))
+            options = jax.profiler.ProfileOptions()
+            # Its hooks in every thread can crash a process, and slow each call of Python.
+            options.python_tracer_level = 0
+            folder = str(self._folder / "tensorboard")
+            jax.profiler.start_trace(folder, profiler_options=options)
             self._running = True
         elif self._wanted and number > self._wanted[-1]:
             self._stop()
