@@ -14,7 +14,6 @@ few-shot evaluation against prompts that are encoded anew for each query, and ta
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,10 @@ from absl import flags
 
 from flamingo_jax import cli, config_flag
 
-
-def _kind(fields: Mapping[str, Any]) -> type:
-    from flamingo_jax.speed.workload import kind
-
-    return kind(fields)
-
-
 _CONFIG = config_flag.define(
-    _kind, "Model and work, a file in configs/.", "configs/benchmark_common.py"
+    "flamingo_jax.speed.workload:kind",
+    "Model and work, a file in configs/.",
+    "configs/benchmark_common.py",
 )
 _WHAT = flags.DEFINE_list(
     "what",

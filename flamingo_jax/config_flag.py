@@ -1,6 +1,7 @@
 """The flag --config: a recipe, of which the command line can set every field."""
 
-from collections.abc import Callable, Mapping, Sequence
+import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,13 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 from flamingo_jax import fields
 from flamingo_jax.errors import UserError
 
-Kind = Callable[[Mapping[str, Any]], type]
-"""Gives the dataclass that a recipe's fields make, from the fields; imports it no sooner."""
 
-
-def define(kind: Kind, help_string: str, default: str | None = None) -> flags.FlagHolder:
+def define(kind: str, help_string: str, default: str | None = None) -> flags.FlagHolder:
     """Defines `--config=FILE[:NAME]` and `--config.FIELD=VALUE` for all fields of a dataclass.
 
     Args:
-      kind: of the recipe.
+      kind: `MODULE:NAME` of the dataclass, or of a function that gives it from the recipe's fields;
+        imported when a recipe is read.
       help_string: of the flag.
       default: the file if the command line names none; `with_default` puts it there.
     """
@@ -37,14 +36,15 @@ class Parser(ConfigFileFlagParser):
       default: the file that is meant if none is named.
     """
 
-    def __init__(self, kind: Kind, default: str | None) -> None:
+    def __init__(self, kind: str, default: str | None) -> None:
         super().__init__("config")
-        self._kind_of, self.default = kind, default
+        self._name, self.default = kind, default
         self._fields: Any = {}
 
     @property
     def kind(self) -> type:
-        return self._kind_of(self._fields)
+        found = pkgutil.resolve_name(self._name)
+        return found if isinstance(found, type) else found(self._fields)
 
     def parse(self, path: str) -> Any:
         file = path.split(":", 1)[0]  # what follows is for the file itself

@@ -8,21 +8,12 @@ FLOPs are those of one sequence forward, of the size of the recipe's first data 
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from absl import flags
 
 from flamingo_jax import cli, config_flag
 
-
-def _kind(fields: Mapping[str, Any]) -> type:
-    from flamingo_jax.speed.workload import kind
-
-    return kind(fields)
-
-
-_CONFIG = config_flag.define(_kind, "Recipe, a file in configs/.")
+_CONFIG = config_flag.define("flamingo_jax.speed.workload:kind", "Recipe, a file in configs/.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
 _SEQUENCE = {
     name: flags.DEFINE_integer(name, None, f"{name.capitalize()} {of}.", lower_bound=1)

@@ -15,7 +15,6 @@ which writes results.json, gallery.json, attention.json and results.png into the
 """
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,9 @@ _SPLIT = flags.DEFINE_string("split", None, "Of the queries; test for drawings i
 _BENCHMARK = flags.DEFINE_list("benchmark", None, "Names of published benchmarks, or all.")
 _LIST = flags.DEFINE_bool("list", False, "Print the published benchmarks and the files they need.")
 
-
-def _kind(fields: Mapping[str, Any]) -> type:
-    del fields
-    from flamingo_jax.evaluation.suite import SuiteConfig
-
-    return SuiteConfig
-
-
 _CONFIG = config_flag.define(
-    _kind, "Recipe of the benchmarks' protocol, such as configs/evaluation.py."
+    "flamingo_jax.evaluation.suite:SuiteConfig",
+    "Recipe of the benchmarks' protocol, such as configs/evaluation.py.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the benchmarks' files.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results; made if absent.")

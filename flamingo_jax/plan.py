@@ -10,24 +10,14 @@ compiler for TPUs comes with `pip install 'flamingo_jax[plan]'`.
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from flamingo_jax import cli, config_flag
 
-
-def _kind(fields: Mapping[str, Any]) -> type:
-    del fields
-    from flamingo_jax.config import RunConfig
-
-    return RunConfig
-
-
-_CONFIG = config_flag.define(_kind, "Recipe, a file in configs/.")
+_CONFIG = config_flag.define("flamingo_jax.config:RunConfig", "Recipe, a file in configs/.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "Slice of v4, v5e, v5p or v6e chips.")
 _BATCH = flags.DEFINE_integer(
     "batch",

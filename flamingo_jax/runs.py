@@ -7,9 +7,9 @@ from typing import Any
 from flamingo_jax import config as configuration
 from flamingo_jax.checkpoints import converted, exported, smollm2
 from flamingo_jax.checkpoints.converted import ModelFile
+from flamingo_jax.checkpoints.files import config_file
 from flamingo_jax.checkpoints.store import load_params, load_tree
 from flamingo_jax.data.tokenizer import Tokenizer
-from flamingo_jax.errors import UserError
 from flamingo_jax.fields import build
 from flamingo_jax.inference.handle import Features, Flamingo
 from flamingo_jax.models.flamingo import FlamingoConfig, stack_layers
@@ -70,12 +70,7 @@ def run_variables(folder: Path) -> dict[str, Any]:
 
 
 def _model_file(folder: Path) -> ModelFile:
-    path = folder / "config.json"
-    if not path.is_file():
-        missing = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise UserError(
-            f"{folder} {missing}: give the work directory of a training run, or a converted model."
-        )
+    path = config_file(folder, "the work directory of a training run, or a converted model")
     values = configuration.read_json(path)
     if "family" in values:
         return build(ModelFile, values)

@@ -8,23 +8,13 @@ On many machines the same command is started on each, with a work directory comm
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from absl import flags
 
 from flamingo_jax import cli, config_flag
 from flamingo_jax.errors import UserError
 
-
-def _kind(fields: Mapping[str, Any]) -> type:
-    del fields
-    from flamingo_jax.config import RunConfig
-
-    return RunConfig
-
-
-_CONFIG = config_flag.define(_kind, "Recipe, a file in configs/.")
+_CONFIG = config_flag.define("flamingo_jax.config:RunConfig", "Recipe, a file in configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made if absent.", required=True)
 _PROFILE = flags.DEFINE_string(
     "profile_steps", "", "FIRST:LAST steps to write a trace of to WORKDIR/tensorboard."

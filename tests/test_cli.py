@@ -2,7 +2,6 @@
 
 import errno
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from flamingo_jax import cli
+from tests.training.test_processes import free_port
 
 ROOT = Path(__file__).parent.parent
 SMOKE = "--config=configs/openmoji_smoke.py"
@@ -110,11 +110,12 @@ def test_mistakes_of_a_training_command(tmp_path: Path, options: list[str], sent
 
 def test_two_processes_find_each_other_before_anything_else(tmp_path: Path) -> None:
     """Both see two devices, one each, where the mesh has four."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
     line = [sys.executable, "-m", "flamingo_jax.train", "--config=configs/openmoji_pod.py:4"]
-    line += [f"--workdir={tmp_path}/run", f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
+    line += [
+        f"--workdir={tmp_path}/run",
+        f"--coordinator=127.0.0.1:{free_port()}",
+        "--num_processes=2",
+    ]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     environment.pop("XLA_FLAGS", None)
     options: Any = {"stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": environment}

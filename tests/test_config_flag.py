@@ -22,7 +22,7 @@ def parsed(*line: str) -> ml_collections.ConfigDict:
     """What --config is, of a command line with it and overrides."""
     values, argv = flags.FlagValues(), ["program", *line]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    values["config"].parser = config_flag.Parser(kind, None)
+    values["config"].parser = config_flag.Parser("flamingo_jax.speed.workload:kind", None)
     values(argv)
     return values.config
 

@@ -36,6 +36,19 @@ def local_folder(text: str) -> Path:
     return Path(text)
 
 
+def config_file(folder: Path, wanted: str) -> Path:
+    """The config.json of a run or a model; `wanted` is what to give where there is none.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        missing = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise UserError(f"{folder} {missing}: give {wanted}.")
+    return path
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yields a folder beside `folder`, which becomes it if all went well and is removed if not.

@@ -9,24 +9,16 @@ names the input and its settings; if that is a Debian package, it is downloaded 
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from flamingo_jax import cli, config_flag
 from flamingo_jax.errors import Interrupted, UserError
 
-
-def _kind(fields: Mapping[str, Any]) -> type:
-    del fields
-    from flamingo_jax.data.web.settings import Recipe
-
-    return Recipe
-
-
-_CONFIG = config_flag.define(_kind, "What to extract, configs/data/.")
+_CONFIG = config_flag.define(
+    "flamingo_jax.data.web.settings:Recipe", "What to extract, configs/data/."
+)
 _INPUT = flags.DEFINE_list("input", None, "Archives, folders, pages; patterns.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", required=True)
 _LIMITS = flags.DEFINE_list("limits", [], "NAME=VALUE of limits that differ from the usual.")

@@ -11,6 +11,7 @@ import numpy as np
 
 from flamingo_jax.evaluation.benchmark import Media
 from flamingo_jax.evaluation.tree import ROOT, PromptTree
+from flamingo_jax.inference.prompt import media_index
 
 Tokens = tuple[int, ...]
 Key = Callable[[Media], int]
@@ -113,7 +114,7 @@ def make_row(asks: Sequence[Ask], text: Text, key: Key) -> Row:
 def _seen(ask: Ask, text: Text, key: Key) -> list[int]:
     """For each token of a prompt the key of the last medium before it, 0 for none."""
     keys = [0, *map(key, ask.media)]
-    return [keys[i] for i in np.cumsum(np.array(ask.tokens) == text.image_id)]
+    return [keys[i] for i in media_index(np.array(ask.tokens), (text.image_id,))]
 
 
 def _common(asks: Sequence[Ask], seen: Sequence[Sequence[int]]) -> int:
@@ -149,7 +150,7 @@ def trunk_arrays(row: Row, shape: Shape, image_id: int) -> dict[str, np.ndarray]
     """`tokens` [T], `length` [] and `media_index` [T] of a row's trunk."""
     tokens = np.zeros(shape.trunk, np.int32)
     tokens[: len(row.trunk)] = row.trunk
-    index = np.cumsum(tokens == image_id, dtype=np.int32)
+    index = media_index(tokens, (image_id,))
     return {
         "tokens": tokens,
         "length": np.array(len(row.trunk), np.int32),

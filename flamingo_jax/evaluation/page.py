@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from flamingo_jax.checkpoints.files import replaced
+from flamingo_jax.checkpoints.files import config_file, replaced
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation import plots
 from flamingo_jax.evaluation.held_out import held_out_cells
@@ -52,9 +52,7 @@ def write_report(folder: Path, split: str = "test") -> Path:
     Raises:
       UserError: it is no folder of a run, or a file in it is damaged.
     """
-    if not (folder / "config.json").is_file():
-        missing = "has no config.json" if folder.is_dir() else "is not a folder"
-        raise UserError(f"{folder} {missing}: give --model the work directory of a run.")
+    config_file(folder, "--model the work directory of a run")
     suffix = "" if split == "test" else f"-{split}"
     page = render(
         title=folder.resolve().name,

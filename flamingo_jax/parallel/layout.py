@@ -84,14 +84,14 @@ class Layout:
     def rows(self, batch: int) -> tuple[int, ...]:
         """The rows of a batch that this process's devices hold."""
         parts = self.batch.addressable_devices_indices_map((batch,)).values()
-        held = {row for part in parts if part for row in range(*part[0].indices(batch))}
+        held = {row for part in parts for row in _within(part, batch)}
         return tuple(sorted(held))
 
     def own_rows(self, batch: int) -> tuple[int, ...]:
         """Of this process's `rows`, those that no process before it holds too."""
         holders: dict[int, set[int]] = collections.defaultdict(set)
         for device, part in self.batch.devices_indices_map((batch,)).items():
-            for row in range(*part[0].indices(batch)) if part else ():
+            for row in _within(part, batch):
                 holders[row].add(device.process_index)
         return tuple(row for row in sorted(holders) if min(holders[row]) == jax.process_index())
 
@@ -105,7 +105,7 @@ class Layout:
         place = {row: i for i, row in enumerate(self.rows(batch))}
 
         def part(index: Any) -> np.ndarray:
-            return local[[place[row] for row in range(*index[0].indices(batch))]]
+            return local[[place[row] for row in _within(index, batch)]]
 
         return jax.make_array_from_callback((batch, *local.shape[1:]), self.batch, part)
 
@@ -152,6 +152,11 @@ def make_layout(config: MeshConfig, names: NamesAxes, devices: Any = None) -> La
       UserError: as `make_mesh`.
     """
     return Layout(make_mesh(config, devices), config, names)
+
+
+def _within(part: Any, batch: int) -> range:
+    """The rows of a batch that a device's part of it holds."""
+    return range(*part[0].indices(batch)) if part else range(0)
 
 
 def _placed(leaf: Any, sharding: NamedSharding) -> jax.Array:

@@ -28,6 +28,7 @@ from flamingo_jax.evaluation.packing import Ask
 from flamingo_jax.inference.cache import PromptBatch
 from flamingo_jax.inference.generate import GenerationConfig, generate
 from flamingo_jax.inference.handle import Flamingo, encode, resample
+from flamingo_jax.inference.prompt import media_index
 from flamingo_jax.speed.workload import BenchmarkConfig, random_variables
 
 SHOTS = (0, 4, 32)
@@ -105,7 +106,7 @@ class Work:
             features = encode(config, weights.vision, images)
             latents = resample(config, weights.resampler, features[:, None])
             tokens = np.array([ask.tokens], np.int32)
-            index = np.cumsum(tokens == self._handle.text.image_id, axis=1, dtype=np.int32)
+            index = media_index(tokens, self._handle.text.image_ids)
             length = np.array([tokens.shape[1]], np.int32)
             prompt = PromptBatch(tokens, length, index, latents[None])
             generate(config, weights, prompt, options, (self._vocab,))

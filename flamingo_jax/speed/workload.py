@@ -19,7 +19,6 @@ import jax
 import numpy as np
 
 from flamingo_jax import config as configuration
-from flamingo_jax.config import RunConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.fields import build
 from flamingo_jax.inference.cache import PromptBatch
@@ -135,7 +134,7 @@ class BenchmarkConfig:
 
 def kind(values: Mapping[str, Any]) -> type:
     """BenchmarkConfig, or RunConfig where fields have a mixture of data sets."""
-    return RunConfig if "mixture" in values else BenchmarkConfig
+    return configuration.RunConfig if "mixture" in values else BenchmarkConfig
 
 
 def read(values: Mapping[str, Any]) -> BenchmarkConfig:
