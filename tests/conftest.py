@@ -1,8 +1,10 @@
 """What tests share: the main job in small, run once, and the language model's tokenizer."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -10,6 +12,7 @@ import pytest
 
 from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.data.tokenizer import Tokenizer
+from tests.tiny_run import SCRATCH
 
 # The TPU compiler is installed for the planner: JAX must not look for a TPU, here or in commands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -20,6 +23,16 @@ jax.config.update("jax_disable_most_optimizations", True)
 
 ROOT = Path(__file__).parent.parent
 WRITTEN_LATER = ("results", "gallery", "attention", "report")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # workers inherit it
+        os.environ[SCRATCH] = tempfile.mkdtemp(prefix="flamingo_tests_")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(SCRATCH), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

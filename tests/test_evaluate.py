@@ -11,6 +11,7 @@ from configs import evaluation
 from flamingo_jax import fields
 from flamingo_jax.evaluation.benchmarks import BENCHMARKS
 from flamingo_jax.evaluation.suite import SuiteConfig
+from flamingo_jax.evaluation.suite_run import Recipe
 from tests.evaluation.benchmarks import official
 from tests.tiny_run import finished, python
 
@@ -25,8 +26,9 @@ def command(module: str, folder: Path, *options: str) -> subprocess.CompletedPro
 
 
 def test_the_recipe_is_the_suites_own_protocol() -> None:
-    asked = fields.build(SuiteConfig, evaluation.get_config())
-    assert asked == SuiteConfig(benchmarks=("all",))
+    asked = fields.build(Recipe, evaluation.get_config())
+    assert asked == Recipe(benchmarks=("all",))
+    assert asked.protocol == SuiteConfig(benchmarks=("all",))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,14 @@ def test_the_recipe_is_the_suites_own_protocol() -> None:
             "Unknown config field beems: did you mean beams?",
         ),
         ("--benchmark=coco", "--data_dir is missing: give it a path."),
+        (
+            "--benchmark=coco --config=configs/evaluation.py --config.data_dir=x",
+            "--output is missing: give it a path.",
+        ),
+        (
+            "--config=configs/evaluation.py --config.batch_size=0",
+            "batch_size must be at least 1, not 0.",
+        ),
         (
             '--config=configs/evaluation.py --config.benchmarks=("koko",) --data_dir=x --output=x',
             "There is no benchmark 'koko': there are ",

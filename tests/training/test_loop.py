@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from flamingo_jax.training.state import TrainState
 from flamingo_jax.training.step import make_step
 from tests.checkpoints.test_store import damage
+from tests.tiny_run import ROOT, environment
 from tests.training.test_step import WEIGHTS, inputs_of, layout_of, setting, state_of
 
 CONFIG = LoopConfig(steps=7, log_every=2, save_every=3)
@@ -208,8 +211,29 @@ def test_gradients_that_stay_infinite_stop_the_run_and_leave_the_batch(tmp_path:
     assert int(state.skipped) == 1  # step 3 itself; 4 and 5 were done again
 
 
+def alone(function: Callable[[Path], None], folder: Path) -> None:
+    """Calls a function of this file in a process of its own.
+
+    Tests of the planner load the TPU's compiler, with which a profile crashes.
+    """
+    code = f"""
+from pathlib import Path
+from tests.training import test_loop
+test_loop.{function.__name__}(Path({str(folder)!r}))
+"""
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(
+        line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def profiled(folder: Path) -> None:
+    run(folder, profiled=range(2, 4))
+
+
 def test_a_profile_of_some_steps(tmp_path: Path) -> None:
-    run(tmp_path, profiled=range(2, 4))
+    alone(profiled, tmp_path)
     (trace,) = (tmp_path / "tensorboard" / "plugins" / "profile").rglob("*.xplane.pb")
     names = {
         event.name
@@ -224,19 +248,23 @@ def traces(folder: Path) -> list[Path]:
     return [*(folder / "tensorboard" / "plugins" / "profile").rglob("*.xplane.pb")]
 
 
-def test_a_run_that_stops_within_a_profile_goes_on(tmp_path: Path) -> None:
+def stopped_within_a_profile(folder: Path) -> None:
     def stop(i: int) -> None:
         if i == 4:  # asked for while step 4 runs
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted, match="Stopped at step 4 of 7"):
-        run(tmp_path, Numbered(stop), profiled=range(3, 10))
-    assert len(traces(tmp_path)) == 1  # of steps 3 and 4
+        run(folder, Numbered(stop), profiled=range(3, 10))
+    assert len(traces(folder)) == 1  # of steps 3 and 4
     time.sleep(1.1)  # a trace is named by the second
-    run(tmp_path, profiled=range(3, 10))
-    assert len(traces(tmp_path)) == 2  # of steps 5 to 7
+    run(folder, profiled=range(3, 10))
+    assert len(traces(folder)) == 2  # of steps 5 to 7
     with pytest.raises(RuntimeError):  # none is left running
         jax.profiler.stop_trace()
+
+
+def test_a_run_that_stops_within_a_profile_goes_on(tmp_path: Path) -> None:
+    alone(stopped_within_a_profile, tmp_path)
 
 
 def test_a_profile_of_no_step_to_come_is_told(

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from flamingo_jax.training.loop import LoopConfig, train
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from flamingo_jax.training.step import make_step
+from tests.tiny_run import environment
 from tests.training.test_step import WEIGHTS, layout_of, pixel_setting, state_of, with_images
 
 DEVICES = 8
@@ -95,15 +95,13 @@ def free_port() -> int:
 def start(folder: Path, count: int, stop_at: int = -1, number: int = signal.SIGTERM) -> list[Any]:
     port, running = free_port(), []
     flags = f"--xla_force_host_platform_device_count={DEVICES // count}"
-    # Compiling takes most of the time: half of it is saved, as in the other tests.
-    usual = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment = {**os.environ, **usual, "XLA_FLAGS": flags}
+    options = {**environment(), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     for index in range(count):
         call = f"work(Path({str(folder)!r}), {port}, {count}, {index}, {stop_at}, {int(number)})"
         code = f"from pathlib import Path\nfrom tests.training.test_processes import work\n{call}"
         line = [sys.executable, "-c", code]
         told = (folder / f"told.{index}.txt").open("w")  # a pipe would fill while nobody reads it
-        running.append((subprocess.Popen(line, env=environment, stdout=told, stderr=told), told))
+        running.append((subprocess.Popen(line, env=options, stdout=told, stderr=told), told))
     return running
 
 
