@@ -2,6 +2,8 @@
 
 python -m flamingo_jax.evaluate --config=configs/evaluation.py --model=models/openflamingo \
     --data_dir=benchmarks --output=runs/coco [--config.benchmarks='("coco",)'] [--config.beams=3]
+
+A copy of this file can name model, data_dir and output too.
 """
 
 import ml_collections
@@ -9,7 +11,7 @@ from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Fields of `flamingo_jax.evaluation.suite.SuiteConfig`, whose flags go before them."""
+    """Fields of `flamingo_jax.evaluation.suite_run.Recipe`, before which flags go."""
     config = ml_collections.ConfigDict()
     config.benchmarks = ("all",)
     config.shots = (0, 4, 8, 16, 32)

@@ -5,8 +5,9 @@
         --data_dir=benchmarks --shots=0,4,8,16,32 --output=runs/figures [--supports=rices]
         [--seed=0,1,2] [--limit=1000] [--batch_size=8] [--show_prompts=3] [--config=FILE]
 
-`--benchmark=all` asks all of them; a recipe, `--config`, can name them too. The same command goes
-on where it was stopped. Without either the drawings are asked:
+`--benchmark=all` asks all of them. A recipe, `--config`, can hold all of this; what is given as a
+flag goes before it. The same command goes on where it was stopped. Without either the drawings are
+asked:
 
     python -m flamingo_jax.evaluate --model=runs/openmoji --shots=0,1,2,4,8,16
 
@@ -32,8 +33,8 @@ _BENCHMARK = flags.DEFINE_list("benchmark", None, "Names of published benchmarks
 _LIST = flags.DEFINE_bool("list", False, "Print the published benchmarks and the files they need.")
 
 _CONFIG = config_flag.define(
-    "flamingo_jax.evaluation.suite:SuiteConfig",
-    "Recipe of the benchmarks' protocol, such as configs/evaluation.py.",
+    "flamingo_jax.evaluation.suite_run:Recipe",
+    "Recipe of an evaluation by benchmarks, such as configs/evaluation.py.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the benchmarks' files.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the results; made if absent.")
@@ -41,7 +42,7 @@ _LIMIT = flags.DEFINE_integer("limit", None, "Most queries of a benchmark, drawn
 _SUPPORTS = flags.DEFINE_enum("supports", None, ["random", "rices"], "How supports are chosen.")
 _IMAGES = flags.DEFINE_enum("images", None, ["true", "blank"], "Show images, or blank ones.")
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Queries whose images are read and encoded together.", lower_bound=1
+    "batch_size", None, "Queries whose images are read and encoded together.", lower_bound=1
 )
 _SHOW = flags.DEFINE_integer("show_prompts", 0, "Prompts to print and show.", lower_bound=0)
 _HASHES = flags.DEFINE_string(
@@ -73,23 +74,25 @@ def _benchmarks() -> None:
     from flamingo_jax import fields
     from flamingo_jax.data.hashes import read_hashes
     from flamingo_jax.evaluation import overlap, suite_run
-    from flamingo_jax.evaluation.suite import SuiteConfig
     from flamingo_jax.evaluation.suite_page import summary
     from flamingo_jax.runs import load
 
-    model, data_dir, output = (Path(_given(flag)) for flag in (_MODEL, _DATA_DIR, _OUTPUT))
-    recipe = _CONFIG.value.to_dict() if _CONFIG.value else {}
-    chosen = suite_run.choose(_BENCHMARK.value or recipe.get("benchmarks", ()))
+    fixed = _CONFIG.value.to_dict() if _CONFIG.value else {}
+    chosen = suite_run.choose(_BENCHMARK.value or fixed.get("benchmarks", ()))
     asked = {"benchmarks": tuple(benchmark.name for benchmark in chosen)}
     asked |= _set(shots=_numbers(_SHOTS), seeds=_numbers(_SEED), split=_SPLIT.value)
     asked |= _set(limit=_LIMIT.value, supports=_SUPPORTS.value, images=_IMAGES.value)
-    asked = fields.build(SuiteConfig, {**recipe, **asked})
+    asked |= _set(model=_MODEL.value, data_dir=_DATA_DIR.value, output=_OUTPUT.value)
+    asked |= _set(batch_size=_BATCH_SIZE.value)
+    recipe = fields.build(suite_run.Recipe, {**fixed, **asked})
+    paths = ((name, getattr(recipe, name)) for name in ("model", "data_dir", "output"))
+    model, data_dir, output = (Path(_given(*path)) for path in paths)
     handle = load(model)
     training = read_hashes(Path(_HASHES.value)) if _HASHES.value else overlap.drawing_hashes(model)
-    options = suite_run.Options(_BATCH_SIZE.value, _SHOW.value, training, Path(_CACHE_DIR.value))
+    options = suite_run.Options(recipe.batch_size, _SHOW.value, training, Path(_CACHE_DIR.value))
     left_out: list[str] = []
     try:
-        found = suite_run.evaluate_suite(handle, chosen, data_dir, output, asked, options)
+        found = suite_run.evaluate_suite(handle, chosen, data_dir, output, recipe.protocol, options)
     except suite_run.LeftOut as error:
         if not error.figures:
             raise
@@ -109,7 +112,7 @@ def _drawings() -> None:
     from flamingo_jax.evaluation.table import summary
     from flamingo_jax.runs import load
 
-    folder, split = Path(_given(_MODEL)), _SPLIT.value or "test"
+    folder, split = Path(_given("model", _MODEL.value)), _SPLIT.value or "test"
     if split not in ("validation", "test"):
         raise UserError(f"--split is validation or test for drawings, not {split!r}.")
     seeds = _numbers(_SEED) or ()
@@ -126,10 +129,10 @@ def _drawings() -> None:
     print(summary([row.to_json() for row in found.rows]))
 
 
-def _given(flag: flags.FlagHolder) -> str:
-    if flag.value is None:
-        raise UserError(f"--{flag.name} is missing: give it a path.")
-    return flag.value
+def _given(name: str, path: str | None) -> str:
+    if not path:
+        raise UserError(f"--{name} is missing: give it a path.")
+    return path
 
 
 def _set(**values: Any) -> dict[str, Any]:

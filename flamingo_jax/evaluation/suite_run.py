@@ -31,6 +31,34 @@ from flamingo_jax.evaluation.suite_page import write_page
 from flamingo_jax.inference.handle import Flamingo
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(SuiteConfig):
+    """An evaluation as a config describes it: the protocol, and what it is done with.
+
+    Attributes:
+      model: folder of a model; None where a flag says so, as below.
+      data_dir: folder of the benchmarks' files.
+      output: folder of the results.
+      batch_size: queries whose images are read and encoded together.
+    """
+
+    model: str | None = None
+    data_dir: str | None = None
+    output: str | None = None
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {self.batch_size}.")
+
+    @property
+    def protocol(self) -> SuiteConfig:
+        """What decides the figures."""
+        names = (field.name for field in dataclasses.fields(SuiteConfig))
+        return SuiteConfig(**{name: getattr(self, name) for name in names})
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What does not change the figures.
