@@ -16,5 +16,7 @@ venv=${FLAMINGO_TEST_VENV:-.venv-test}
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}  # see flamingo_jax/cli.py
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# Two files at a time: most of a test is compiling, which keeps one core busy.
-TMPDIR=$scratch "$venv/bin/python" -m pytest -n 2 --dist loadfile --durations=25 "$@"
+# Two files at a time: most of a test is compiling, which keeps one core busy. A worker that crashes
+# ends the run: with another in its place pytest-xdist can wait for ever.
+TMPDIR=$scratch "$venv/bin/python" -m pytest -n 2 --dist loadfile --max-worker-restart=0 \
+  --durations=25 "$@"
