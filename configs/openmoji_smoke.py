@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
         loop=dict(steps=6, save_every=3),
         evaluation=dict(
             shots=(0, 4, 8),
-            families=("instance_binding", "category_binding", "category", "name"),
+            families=("instance_binding", "category", "name"),
             episodes=2,
             queries=2,
         ),
