@@ -22,8 +22,16 @@ def get_config() -> ml_collections.ConfigDict:
         augment=dict(rotation=20.0, zoom=0.4, tint=0.4, erase=0.4),
     )
     episodes, names, *_ = config.mixture.datasets
-    families = dict(category=0.27, instance_binding=0.36, category_binding=0.24, colour=0.08)
-    episodes.update(batch_size=10, families={**families, "same_different": 0.05})
+    episodes.update(
+        batch_size=10,
+        families=dict(
+            category=0.27,
+            instance_binding=0.36,
+            category_binding=0.24,
+            colour=0.08,
+            same_different=0.05,
+        ),
+    )
     names.update(batch_size=3, weight=0.3)
     config.update(
         loop=dict(steps=600, save_every=100),

@@ -5,9 +5,9 @@
         --data_dir=benchmarks --shots=0,4,8,16,32 --output=runs/figures [--supports=rices]
         [--seed=0,1,2] [--limit=1000] [--batch_size=8] [--show_prompts=3] [--config=FILE]
 
-`--benchmark=all` asks all of them. A recipe, `--config`, can hold all of this; what is given as a
-flag goes before it. The same command goes on where it was stopped. Without either the drawings are
-asked:
+`--benchmark=all` asks all of them. A recipe, `--config`, can hold all of this but show_prompts;
+what is given as a flag goes before it. The same command goes on where it was stopped. Without
+either the drawings are asked:
 
     python -m flamingo_jax.evaluate --model=runs/openmoji --shots=0,1,2,4,8,16
 

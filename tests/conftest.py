@@ -12,7 +12,7 @@ import pytest
 
 from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.data.tokenizer import Tokenizer
-from tests.tiny_run import SCRATCH
+from tests.tiny_run import ROOT, SCRATCH
 
 # The TPU compiler is installed for the planner: JAX must not look for a TPU, here or in commands.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -21,7 +21,6 @@ jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 # Compiling takes most of the tests' time, and their programs run once: half of it is saved.
 jax.config.update("jax_disable_most_optimizations", True)
 
-ROOT = Path(__file__).parent.parent
 WRITTEN_LATER = ("results", "gallery", "attention", "report")
 
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from flamingo_jax import cli
-from tests.training.test_processes import free_port
+from tests.tiny_run import ROOT, free_port
 
-ROOT = Path(__file__).parent.parent
 SMOKE = "--config=configs/openmoji_smoke.py"
 WORKDIR = "--workdir={}/run"
 

@@ -20,8 +20,7 @@ from flamingo_jax.training.tally import FILE
 from tests import tiny_job
 from tests.data.sources import files
 from tests.data.test_records import many
-from tests.tiny_run import ROOT, environment, finished
-from tests.training.test_processes import free_port
+from tests.tiny_run import ROOT, environment, finished, free_port
 
 ONE = MeshConfig()
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,13 @@ def python(
     return subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=folder, env=environment()
     )
+
+
+def free_port() -> int:
+    """Of this machine, for processes that look for each other."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def said(errors: str) -> list[str]:

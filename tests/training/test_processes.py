@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ from flamingo_jax.training.loop import LoopConfig, train
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from flamingo_jax.training.step import make_step
-from tests.tiny_run import environment
+from tests.tiny_run import environment, free_port
 from tests.training.test_step import WEIGHTS, layout_of, pixel_setting, state_of, with_images
 
 DEVICES = 8
@@ -84,12 +83,6 @@ def work(folder: Path, port: int, count: int, index: int, stop_at: int, number: 
         folder,
         lambda params: {},
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def start(folder: Path, count: int, stop_at: int = -1, number: int = signal.SIGTERM) -> list[Any]:

@@ -11,7 +11,7 @@ from flamingo_jax.training.stopping import stop_signals
 
 @pytest.fixture(autouse=True)
 def usual_handler() -> Iterator[None]:
-    """Python's own, whatever a library of tests before put in its place."""
+    """Python's own: what a shell starts in its background ignores SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
