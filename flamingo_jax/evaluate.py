@@ -85,8 +85,8 @@ def _benchmarks() -> None:
     asked |= _set(model=_MODEL.value, data_dir=_DATA_DIR.value, output=_OUTPUT.value)
     asked |= _set(batch_size=_BATCH_SIZE.value)
     recipe = fields.build(suite_run.Recipe, {**fixed, **asked})
-    paths = ((name, getattr(recipe, name)) for name in ("model", "data_dir", "output"))
-    model, data_dir, output = (Path(_given(*path)) for path in paths)
+    model = _given("model", recipe.model)
+    data_dir, output = _given("data_dir", recipe.data_dir), _given("output", recipe.output)
     handle = load(model)
     training = read_hashes(Path(_HASHES.value)) if _HASHES.value else overlap.drawing_hashes(model)
     options = suite_run.Options(recipe.batch_size, _SHOW.value, training, Path(_CACHE_DIR.value))
@@ -112,7 +112,7 @@ def _drawings() -> None:
     from flamingo_jax.evaluation.table import summary
     from flamingo_jax.runs import load
 
-    folder, split = Path(_given("model", _MODEL.value)), _SPLIT.value or "test"
+    folder, split = _given("model", _MODEL.value), _SPLIT.value or "test"
     if split not in ("validation", "test"):
         raise UserError(f"--split is validation or test for drawings, not {split!r}.")
     seeds = _numbers(_SEED) or ()
@@ -129,10 +129,10 @@ def _drawings() -> None:
     print(summary([row.to_json() for row in found.rows]))
 
 
-def _given(name: str, path: str | None) -> str:
+def _given(name: str, path: str | None) -> Path:
     if not path:
         raise UserError(f"--{name} is missing: give it a path.")
-    return path
+    return Path(path)
 
 
 def _set(**values: Any) -> dict[str, Any]:

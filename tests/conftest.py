@@ -10,16 +10,18 @@ from pathlib import Path
 import jax
 import pytest
 
-from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.data.tokenizer import Tokenizer
-from tests.tiny_run import ROOT, SCRATCH
+from tests.tiny_run import ROOT, SCRATCH, tokenizer_file
 
-# The TPU compiler is installed for the planner: JAX must not look for a TPU, here or in commands.
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
-
-# Compiling takes most of the tests' time, and their programs run once: half of it is saved.
-jax.config.update("jax_disable_most_optimizations", True)
+OPTIONS = {
+    # The TPU compiler is installed for the planner: JAX must not look for a TPU.
+    "jax_platforms": "cpu",
+    # Compiling takes most of the tests' time, and their programs run once: half of it is saved, and
+    # what one process compiled the others take from it.
+    "jax_disable_most_optimizations": True,
+    "jax_persistent_cache_min_compile_time_secs": 0,
+}
+"""Of JAX, here and in the processes that tests start."""
 
 WRITTEN_LATER = ("results", "gallery", "attention", "report")
 
@@ -27,6 +29,10 @@ WRITTEN_LATER = ("results", "gallery", "attention", "report")
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # workers inherit it
         os.environ[SCRATCH] = tempfile.mkdtemp(prefix="flamingo_tests_")
+    compiled = str(Path(os.environ[SCRATCH], "compiled"))
+    for name, value in {**OPTIONS, "jax_compilation_cache_dir": compiled}.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -35,11 +41,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+def tokenizer() -> Tokenizer:
     """That of the language model."""
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    smollm2.write_tokenizer(smollm2.find_gguf(), path)
-    return Tokenizer.load(path)
+    return Tokenizer.load(tokenizer_file())
 
 
 @pytest.fixture(scope="session")

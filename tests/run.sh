@@ -13,7 +13,7 @@ venv=${FLAMINGO_TEST_VENV:-.venv-test}
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/basedpyright" --pythonpath "$venv/bin/python"
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}  # see flamingo_jax/cli.py
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}  # as in flamingo_jax/cli.py
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # Two files at a time: most of a test is compiling, which keeps one core busy. A worker that crashes

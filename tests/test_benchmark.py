@@ -4,7 +4,6 @@ import json
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import pytest
 
 from flamingo_jax.errors import UserError
 from flamingo_jax.speed import suite, workload
+from tests.tiny_run import ROOT
 
-ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "benchmark_common.py"
 TINY = {
     "vision": {"image_size": 8, "patch_size": 4, "width": 8, "num_layers": 1, "mlp_dim": 8},

@@ -15,7 +15,7 @@ from ml_collections import config_flags
 from flamingo_jax import config_flag, fields
 from flamingo_jax.config import resolve
 from flamingo_jax.speed.workload import BenchmarkConfig, kind
-from tests.conftest import ROOT
+from tests.tiny_run import ROOT
 
 
 def parsed(*line: str) -> ml_collections.ConfigDict:

@@ -6,7 +6,6 @@ import json
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,8 +22,8 @@ from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 from flamingo_jax.parallel.flops import count_flops
+from tests.tiny_run import ROOT
 
-ROOT = Path(__file__).parent.parent
 RECIPES = {"3b": flamingo_3b, "9b": flamingo_9b, "80b": flamingo_80b}
 SHORT = sizes.Sequence(8, 1, 1)
 NAMES = ["vision_encoder", "resampler", "language_model", "gated_xattn"]

@@ -14,8 +14,8 @@ from PIL import Image
 
 from flamingo_jax.checks import check_config
 from flamingo_jax.config import resolve
-from tests.conftest import ROOT
 from tests.test_config_flag import parsed
+from tests.tiny_run import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.test_launch import bundle, launch
+from tests.tiny_run import ROOT
 
 
 @pytest.fixture

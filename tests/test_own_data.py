@@ -20,7 +20,7 @@ from flamingo_jax.training.tally import FILE
 from tests import tiny_job
 from tests.data.sources import files
 from tests.data.test_records import many
-from tests.tiny_run import ROOT, environment, finished, free_port
+from tests.tiny_run import ROOT, finished, free_port
 
 ONE = MeshConfig()
 
@@ -115,8 +115,8 @@ def in_two_processes(sources: Path, folder: Path) -> Path:
     for index in (0, 1):
         code = PROCESS.format(port=port, index=index, sources=str(sources), folder=str(folder))
         told = (folder / f"told.{index}.txt").open("w")
-        line, options = [sys.executable, "-c", code], {"cwd": ROOT, "env": environment()}
-        running.append((subprocess.Popen(line, stdout=told, stderr=told, **options), told))
+        line = [sys.executable, "-c", code]
+        running.append((subprocess.Popen(line, stdout=told, stderr=told, cwd=ROOT), told))
     for process, told in running:
         assert process.wait(timeout=300) == 0, Path(told.name).read_text()
         told.close()

@@ -12,19 +12,11 @@ import pytest
 from PIL import Image
 
 from flamingo_jax import showing
-from flamingo_jax.checkpoints import smollm2
 from flamingo_jax.data.documents import Document, Medium
 from flamingo_jax.data.shards import write_index, write_shard
 from flamingo_jax.errors import UserError
 from tests.data.sources import files
-from tests.tiny_run import ROOT, python
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("words") / "tokenizer.json"
-    smollm2.write_tokenizer(smollm2.find_gguf(), path)
-    return path
+from tests.tiny_run import ROOT, python, tokenizer_file
 
 
 def shown(path: Path, capsys: pytest.CaptureFixture[str], limit: int | None = None) -> list[dict]:
@@ -85,7 +77,7 @@ def test_what_cannot_be_used_is_told_and_left_out(
 
 @pytest.mark.parametrize("json_lines", [True, False])
 def test_names_that_are_no_utf8(
-    tmp_path: Path, words: Path, json_lines: bool, capsysbinary: pytest.CaptureFixture[bytes]
+    tmp_path: Path, json_lines: bool, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
@@ -101,7 +93,7 @@ def test_names_that_are_no_utf8(
         assert (json.dumps(name) if json_lines else f"[{name}, ") in lines
     assert b"corrupt_image" in errors
     page = tmp_path / "page.html"
-    showing.write_page(str(folder), page, None, words)
+    showing.write_page(str(folder), page, None, tokenizer_file())
     html = page.read_text(encoding="utf-8")
     assert html.count("<section>") == 2
     assert r"a\udce9.tar#caf\udce91" in html
@@ -117,9 +109,9 @@ def test_a_listing_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert sum(line.endswith(f"#00000000{i}") for i in range(3) for line in lines) == 2
 
 
-def test_a_page_to_look_at(tmp_path: Path, words: Path) -> None:
+def test_a_page_to_look_at(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    showing.write_page(str(files.obelics(tmp_path / "set")), page, 3, words)
+    showing.write_page(str(files.obelics(tmp_path / "set")), page, 3, tokenizer_file())
     html = page.read_text(encoding="utf-8")
     assert html.count("<section>") == 3
     assert html.count("data:image/jpeg;base64,") == 6
@@ -136,7 +128,7 @@ def test_a_page_to_look_at(tmp_path: Path, words: Path) -> None:
     assert all(scored for _, scored, _, _, _ in text)
 
 
-def test_foreign_text_and_images_do_nothing_on_the_page(tmp_path: Path, words: Path) -> None:
+def test_foreign_text_and_images_do_nothing_on_the_page(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     picture = Image.new("RGB", (40, 30))
     picture.save(buffer, "JPEG", comment=b"<script>alert(1)</script>")
@@ -146,13 +138,13 @@ def test_foreign_text_and_images_do_nothing_on_the_page(tmp_path: Path, words: P
     folder.mkdir()
     write_index(folder, [write_shard(folder / "a.array_record", [document])], {})
     page = tmp_path / "page.html"
-    showing.write_page(str(folder), page, None, words)
+    showing.write_page(str(folder), page, None, tokenizer_file())
     html = page.read_text(encoding="utf-8")
     assert "<script" not in html
     assert "<img src=x" not in html
 
 
-def test_nothing_to_show(tmp_path: Path, words: Path) -> None:
+def test_nothing_to_show(tmp_path: Path) -> None:
     folder = files.table_csv(tmp_path / "set")
     for path in folder.glob("*.webp"):
         path.unlink()
@@ -160,7 +152,7 @@ def test_nothing_to_show(tmp_path: Path, words: Path) -> None:
         showing.print_documents(str(folder), None, True)
     page = tmp_path / "page.html"
     with pytest.raises(UserError, match="can be used"):
-        showing.write_page(str(folder), page, None, words)
+        showing.write_page(str(folder), page, None, tokenizer_file())
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 

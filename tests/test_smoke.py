@@ -19,7 +19,7 @@ from flamingo_jax.checkpoints.store import load_tree
 from flamingo_jax.evaluation.table import SHOTS
 from flamingo_jax.models.flamingo import stack_layers
 from flamingo_jax.training.journal import read_rows
-from tests.conftest import ROOT
+from tests.tiny_run import ROOT
 
 pytestmark = pytest.mark.slow
 

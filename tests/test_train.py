@@ -11,8 +11,7 @@ import pytest
 
 from flamingo_jax.checkpoints.store import load_params, load_tree
 from flamingo_jax.training.journal import read_rows
-
-ROOT = Path(__file__).parent.parent
+from tests.tiny_run import ROOT
 
 
 def start(folder: Path) -> subprocess.Popen[str]:

@@ -2,12 +2,14 @@
 
     python -m tests.tiny_job WORKDIR [DIE_AT]
 
-All of `flamingo_jax.job` runs for real but the language model, which is random and small, and the
-catalogue, which is every eighth drawing. With DIE_AT the process kills itself (SIGKILL) right
-before its DIE_AT-th change of a file or folder inside WORKDIR; 0 only prints how many there were.
+All of `flamingo_jax.job` runs for real but the language model, which is random and small, its
+tokenizer, which is a copy, and the catalogue, which is every eighth drawing. With DIE_AT the
+process kills itself (SIGKILL) right before its DIE_AT-th change of a file or folder inside WORKDIR;
+0 only prints how many there were. FLAMINGO_TEST_SCRATCH must name a folder.
 """
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -33,6 +35,7 @@ from flamingo_jax.parallel.mesh import MeshConfig
 from flamingo_jax.training.contrastive import VisionTrainingConfig
 from flamingo_jax.training.loop import LoopConfig
 from flamingo_jax.training.optimizer import OptimizerConfig
+from tests.tiny_run import tokenizer_file
 
 DECODER = DecoderConfig(49152, 16, 3, 4, 2, 4, 32)
 CONFIG = RunConfig(
@@ -86,7 +89,7 @@ def language_model(path: Path) -> tuple[DecoderConfig, dict[str, Any], list[dict
 
 
 def install() -> None:
-    """Puts the small language model and the short catalogue in place, and locks the network."""
+    """Puts what is small or copied in place, and locks the network."""
 
     def offline(event: str, arguments: tuple[Any, ...]) -> None:
         if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
@@ -96,6 +99,8 @@ def install() -> None:
     entries = catalogue()[::8]
     builder.catalogue = lambda: entries
     smollm2.read_language_model = language_model
+    original = tokenizer_file()
+    smollm2.write_tokenizer = lambda _, path: shutil.copyfile(original, path)
 
 
 def watch(folder: Path, die_at: int) -> Callable[[], int]:

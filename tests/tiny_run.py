@@ -9,19 +9,11 @@ from pathlib import Path
 
 import filelock
 
+from flamingo_jax.checkpoints import smollm2
+
 ROOT = Path(__file__).parent.parent
 SCRATCH = "FLAMINGO_TEST_SCRATCH"
 """Name of the variable that tells a folder, the same for all processes of one run of the tests."""
-
-
-def environment() -> dict[str, str]:
-    """For processes that the tests start: programs are compiled once for all of them, and fast."""
-    return {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(Path(os.environ[SCRATCH], "compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
 
 
 def python(
@@ -29,9 +21,7 @@ def python(
 ) -> subprocess.CompletedProcess[str]:
     """Runs a module as a program in the repository, or another folder."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=folder, env=environment()
-    )
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
 def free_port() -> int:
@@ -48,13 +38,25 @@ def said(errors: str) -> list[str]:
 
 
 @functools.cache
+def tokenizer_file() -> Path:
+    """The language model's tokenizer, read out of its package once."""
+    path = Path(os.environ[SCRATCH], "tokenizer.json")
+    with filelock.FileLock(f"{path}.lock"):  # another worker may be making it
+        if not path.exists():
+            smollm2.write_tokenizer(smollm2.find_gguf(), path.with_suffix(".part"))
+            path.with_suffix(".part").rename(path)
+    return path
+
+
+@functools.cache
 def finished() -> Path:
-    """The work directory of an undisturbed run, not to be changed."""
+    """The work directory of an undisturbed run, not to be changed; beside it, how many changes."""
     folder = Path(os.environ[SCRATCH], "whole")
     with filelock.FileLock(f"{folder}.lock"):  # another worker may be making it
         if not (folder / "report.html").exists():
-            done = python("tests.tiny_job", folder)
+            done = python("tests.tiny_job", folder, 0)
             assert done.returncode == 0, done.stderr
             assert said(done.stderr) == []
             assert f"Report: {folder / 'report.html'}" in done.stdout
+            folder.with_name("changes").write_text(done.stdout.rsplit("Changes: ", 1)[1])
     return folder

@@ -21,7 +21,7 @@ import pytest
 from flamingo_jax.checkpoints.store import StepStore, load_params, load_tree, save_tree
 from flamingo_jax.errors import UserError
 from flamingo_jax.training.state import TrainState
-from tests.conftest import ROOT
+from tests.tiny_run import ROOT
 
 # After a failed write or read, tensorstore calls a loop that orbax has closed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

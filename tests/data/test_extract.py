@@ -12,8 +12,8 @@ import pytest
 
 from flamingo_jax.data.shards import DocumentShards
 from flamingo_jax.errors import UserError
-from tests.conftest import ROOT
 from tests.data.web.pages import TEXT, picture, site
+from tests.tiny_run import ROOT
 
 PAGE = f"<p>{TEXT}</p><img src=a.png><img src=small.png>"
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from flamingo_jax.checkpoints import smollm2
-from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from flamingo_jax.inference.generate import GenerationConfig
 from flamingo_jax.inference.handle import Flamingo
@@ -141,10 +140,9 @@ def test_pixels_go_through_the_models_own_encoder(handle, tiny, tokenizer):
 
 
 @pytest.mark.slow
-def test_smollm2_through_the_handle(tmp_path, tiny):
+def test_smollm2_through_the_handle(tiny, tokenizer):
     """The frozen language model behind closed gates still knows the capital of France."""
     decoder, top, layers = smollm2.read_language_model(smollm2.find_gguf())
-    smollm2.write_tokenizer(smollm2.find_gguf(), tmp_path / "tokenizer.json")
     config = FlamingoConfig(
         vision=tiny.config.vision,
         decoder=decoder,
@@ -159,7 +157,6 @@ def test_smollm2_through_the_handle(tmp_path, tiny):
     )
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes["params"])
     frozen = {"language": {"vocabulary": top, **stack_layers(layers, config)}}
-    tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
     model = Flamingo.from_variables(config, {"params": params, "frozen": frozen}, tokenizer)
     [text] = model.generate(["The capital of France is"], [[]], max_new_tokens=8)
     assert text.startswith(" Paris")

@@ -8,7 +8,7 @@ import pytest
 from nbclient import NotebookClient
 
 from flamingo_jax.training.journal import read_rows
-from tests.conftest import ROOT
+from tests.tiny_run import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "alpha_gates.ipynb"
 

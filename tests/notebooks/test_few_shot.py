@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.conftest import ROOT
+from tests.tiny_run import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "few_shot.ipynb"
 

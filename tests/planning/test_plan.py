@@ -4,7 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,8 +25,8 @@ from flamingo_jax.planning.search import search
 from flamingo_jax.planning.serving import Load, plan_serving
 from flamingo_jax.planning.traffic import Traffic
 from tests.test_ablations import row, shrunk
+from tests.tiny_run import ROOT
 
-ROOT = Path(__file__).parents[2]
 SLICE = parse("v5e:2x2")
 
 

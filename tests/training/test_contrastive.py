@@ -105,7 +105,7 @@ def test_the_batch_may_lie_on_any_mesh(whole, tmp_path):
         f"run(Path(r'{tmp_path}'), mesh=dict(data=2, fsdp=2, tensor=2))"
     )
     flags = "--xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": flags}
     line = [sys.executable, "-c", script]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

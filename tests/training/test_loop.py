@@ -25,7 +25,7 @@ from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from flamingo_jax.training.state import TrainState
 from flamingo_jax.training.step import make_step
 from tests.checkpoints.test_store import damage
-from tests.tiny_run import ROOT, environment
+from tests.tiny_run import ROOT
 from tests.training.test_step import WEIGHTS, inputs_of, layout_of, setting, state_of
 
 CONFIG = LoopConfig(steps=7, log_every=2, save_every=3)
@@ -222,9 +222,7 @@ from tests.training import test_loop
 test_loop.{function.__name__}(Path({str(folder)!r}))
 """
     line = [sys.executable, "-c", code]
-    done = subprocess.run(
-        line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

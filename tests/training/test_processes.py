@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from flamingo_jax.training.loop import LoopConfig, train
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from flamingo_jax.training.step import make_step
-from tests.tiny_run import environment, free_port
+from tests.tiny_run import free_port
 from tests.training.test_step import WEIGHTS, layout_of, pixel_setting, state_of, with_images
 
 DEVICES = 8
@@ -88,7 +89,7 @@ def work(folder: Path, port: int, count: int, index: int, stop_at: int, number: 
 def start(folder: Path, count: int, stop_at: int = -1, number: int = signal.SIGTERM) -> list[Any]:
     port, running = free_port(), []
     flags = f"--xla_force_host_platform_device_count={DEVICES // count}"
-    options = {**environment(), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    options = {**os.environ, "XLA_FLAGS": flags}
     for index in range(count):
         call = f"work(Path({str(folder)!r}), {port}, {count}, {index}, {stop_at}, {int(number)})"
         code = f"from pathlib import Path\nfrom tests.training.test_processes import work\n{call}"

@@ -7,7 +7,7 @@ import pytest
 
 from flamingo_jax.data.web import settings
 from flamingo_jax.errors import UserError
-from tests.conftest import ROOT
+from tests.tiny_run import ROOT
 
 
 def test_nothing_asked_is_the_usual() -> None:

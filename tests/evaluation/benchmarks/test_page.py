@@ -4,7 +4,7 @@ import pytest
 
 from flamingo_jax.evaluation.benchmarks import BENCHMARKS
 from flamingo_jax.evaluation.benchmarks.published import Published
-from tests.conftest import ROOT
+from tests.tiny_run import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 
