@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from flamingo_jax.checkpoints import smollm2
+from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from flamingo_jax.inference.generate import GenerationConfig
 from flamingo_jax.inference.handle import Flamingo
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, stack_layers
 from flamingo_jax.models.xattn import CrossAttentionConfig
 from tests.inference.conftest import SIZE, C, P, quadrants
+from tests.tiny_run import tokenizer_file
 
 DRAW = np.random.default_rng(1)
 IMAGES = [DRAW.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(3)]
@@ -140,7 +142,7 @@ def test_pixels_go_through_the_models_own_encoder(handle, tiny, tokenizer):
 
 
 @pytest.mark.slow
-def test_smollm2_through_the_handle(tiny, tokenizer):
+def test_smollm2_through_the_handle(tiny):
     """The frozen language model behind closed gates still knows the capital of France."""
     decoder, top, layers = smollm2.read_language_model(smollm2.find_gguf())
     config = FlamingoConfig(
@@ -157,6 +159,7 @@ def test_smollm2_through_the_handle(tiny, tokenizer):
     )
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes["params"])
     frozen = {"language": {"vocabulary": top, **stack_layers(layers, config)}}
+    tokenizer = Tokenizer.load(tokenizer_file())
     model = Flamingo.from_variables(config, {"params": params, "frozen": frozen}, tokenizer)
     [text] = model.generate(["The capital of France is"], [[]], max_new_tokens=8)
     assert text.startswith(" Paris")
