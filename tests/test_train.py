@@ -1,10 +1,12 @@
 """The command itself, at smoke size with the real language model, killed and run again."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import chex
 import pytest
@@ -22,7 +24,9 @@ def start(folder: Path) -> subprocess.Popen[str]:
         "--config.evaluation.families=('category',)",
         "--config.evaluation.shots=(0,)",
     ]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=-1, text=True, cwd=ROOT)
+    # Steps of this size take longer than to compile them well.
+    options: Any = {"env": {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}, "cwd": ROOT}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=-1, text=True, **options)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
