@@ -11,16 +11,10 @@ import jax
 import pytest
 
 from flamingo_jax.data.tokenizer import Tokenizer
-from tests.tiny_run import ROOT, SCRATCH, tokenizer_file
+from tests.tiny_run import CACHE, FAST, ROOT, SCRATCH, as_users, tokenizer_file
 
-OPTIONS = {
-    # The TPU compiler is installed for the planner: JAX must not look for a TPU.
-    "jax_platforms": "cpu",
-    # Compiling takes most of the tests' time, and their programs run once: half of it is saved, and
-    # what one process compiled the others take from it.
-    "jax_disable_most_optimizations": True,
-    "jax_persistent_cache_min_compile_time_secs": 0,
-}
+# The TPU compiler is installed for the planner: JAX must not look for a TPU.
+OPTIONS = {"jax_platforms": "cpu", **FAST}
 """Of JAX, here and in the processes that tests start."""
 
 WRITTEN_LATER = ("results", "gallery", "attention", "report")
@@ -30,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # workers inherit it
         os.environ[SCRATCH] = tempfile.mkdtemp(prefix="flamingo_tests_")
     compiled = str(Path(os.environ[SCRATCH], "compiled"))
-    for name, value in {**OPTIONS, "jax_compilation_cache_dir": compiled}.items():
+    for name, value in {**OPTIONS, CACHE: compiled}.items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
 
@@ -57,7 +51,8 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke") / "run"
     command = [sys.executable, "-m", "flamingo_jax.train"]
     command += ["--config=configs/openmoji_smoke.py", f"--workdir={folder}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    options = {"cwd": ROOT, "env": as_users()}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stderr
     return folder
 

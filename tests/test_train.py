@@ -1,6 +1,5 @@
 """The command itself, at smoke size with the real language model, killed and run again."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,13 +12,7 @@ import pytest
 
 from flamingo_jax.checkpoints.store import load_params, load_tree
 from flamingo_jax.training.journal import read_rows
-from tests.tiny_run import ROOT
-
-OURS = {
-    *("JAX_COMPILATION_CACHE_DIR", "JAX_DISABLE_MOST_OPTIMIZATIONS"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
-}
-"""Settings of `tests.conftest` that this job does without."""
+from tests.tiny_run import ROOT, as_users
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
@@ -30,8 +23,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
         "--config.evaluation.families=('category',)",
         "--config.evaluation.shots=(0,)",
     ]
-    # As a user has it: compiled well, and found where the smoke run left its programs.
-    options: Any = {"cwd": ROOT, "env": {k: v for k, v in os.environ.items() if k not in OURS}}
+    options: Any = {"cwd": ROOT, "env": as_users()}
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=-1, text=True, **options)
 
 

@@ -14,6 +14,20 @@ from flamingo_jax.checkpoints import smollm2
 ROOT = Path(__file__).parent.parent
 SCRATCH = "FLAMINGO_TEST_SCRATCH"
 """Name of the variable that tells a folder, the same for all processes of one run of the tests."""
+FAST = {"jax_disable_most_optimizations": True, "jax_persistent_cache_min_compile_time_secs": 0}
+"""Options of JAX. Compiling takes most of the tests' time, and their programs run once: half of it
+is saved, and what one process compiled the others take from it."""
+CACHE = "jax_compilation_cache_dir"
+"""Option of JAX that names the folder where they take it from."""
+
+
+def as_users() -> dict[str, str]:
+    """The environment without `FAST` and `CACHE`: for jobs whose steps take longer than compiling.
+
+    They share a user's own cache of programs.
+    """
+    ours = {name.upper() for name in (*FAST, CACHE)}
+    return {name: value for name, value in os.environ.items() if name not in ours}
 
 
 def python(

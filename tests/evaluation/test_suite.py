@@ -89,9 +89,7 @@ from tests.evaluation.test_suite import made, tiny_handle
 assert jax.local_device_count() == 2
 made(tiny_handle(), Path({str(data)!r}), Path({str(tmp_path)!r}), ahead=16)
 """
-    two = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-    }
+    two = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     command = [sys.executable, "-c", script]
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **two})
     assert text(tmp_path) == text(undisturbed)
