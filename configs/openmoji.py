@@ -181,7 +181,7 @@ def get_config() -> ml_collections.ConfigDict:
         seed=0,
         language_shots=8,
         gallery_shots=4,
-        batch=4,
+        batch=1,  # on a CPU a sequence takes as long alone, and none is padding
         tokens=384,
         media=48,
         logits=192,
