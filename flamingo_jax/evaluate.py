@@ -16,6 +16,7 @@ which writes results.json, gallery.json, attention.json and results.png into the
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def _benchmarks() -> None:
     from flamingo_jax.evaluation.suite_page import summary
     from flamingo_jax.runs import load
 
+    _refuse((_FAMILIES, _EPISODES, _QUERIES), "is for drawings, not for benchmarks")
     fixed = _CONFIG.value.to_dict() if _CONFIG.value else {}
     chosen = suite_run.choose(_BENCHMARK.value or fixed.get("benchmarks", ()))
     asked = {"benchmarks": tuple(benchmark.name for benchmark in chosen)}
@@ -112,6 +114,8 @@ def _drawings() -> None:
     from flamingo_jax.evaluation.table import summary
     from flamingo_jax.runs import load
 
+    of_benchmarks = (_DATA_DIR, _OUTPUT, _LIMIT, _SUPPORTS, _IMAGES, _BATCH_SIZE, _SHOW, _HASHES)
+    _refuse(of_benchmarks, "is for benchmarks: say which with --benchmark")
     folder, split = _given("model", _MODEL.value), _SPLIT.value or "test"
     if split not in ("validation", "test"):
         raise UserError(f"--split is validation or test for drawings, not {split!r}.")
@@ -121,12 +125,21 @@ def _drawings() -> None:
     changes = _set(shots=_numbers(_SHOTS), families=_FAMILIES.value and tuple(_FAMILIES.value))
     changes |= _set(episodes=_EPISODES.value, queries=_QUERIES.value, seed=next(iter(seeds), None))
     handle = load(folder)
-    drawings = load_drawings(folder / "data")
+    if not (folder / "checkpoints").is_dir():
+        raise UserError(f"{folder} is no run on drawings: say what to ask with --benchmark.")
     asked = dataclasses.replace(config.load(folder / "config.json").evaluation, **changes)
+    drawings = load_drawings(folder / "data")
     check_limits(asked, drawings, handle.require_tokenizer(), split)
     found = evaluate(handle, drawings, asked, split)
     write_results(folder, found, split)
     print(summary([row.to_json() for row in found.rows]))
+
+
+def _refuse(useless: Sequence[flags.FlagHolder], why: str) -> None:
+    """Tells of flags that would be passed over."""
+    for flag in useless:
+        if flag.present:
+            raise UserError(f"--{flag.name} {why}.")
 
 
 def _given(name: str, path: str | None) -> Path:

@@ -23,7 +23,7 @@ from flamingo_jax.config import RunConfig
 from flamingo_jax.data.drawings import Drawing, load_drawings
 from flamingo_jax.data.mixture import make_iterator
 from flamingo_jax.data.tokenizer import Tokenizer
-from flamingo_jax.errors import UserError
+from flamingo_jax.errors import UserError, no_room
 from flamingo_jax.evaluation.held_out import held_out_losses, held_out_table
 from flamingo_jax.evaluation.page import write_report
 from flamingo_jax.evaluation.run import evaluate, write_results
@@ -40,7 +40,7 @@ from flamingo_jax.training.loop import train
 from flamingo_jax.training.optimizer import make_optimizer
 from flamingo_jax.training.provenance import timed, write_versions
 from flamingo_jax.training.source import Source
-from flamingo_jax.training.state import TrainState, in_compute_type, init_state
+from flamingo_jax.training.state import TrainState, in_compute_type, init_state, init_variables
 from flamingo_jax.training.step import make_step
 from flamingo_jax.training.tally import Tally
 
@@ -62,6 +62,7 @@ def run(config: RunConfig, folder: Path, profiled: range = range(0)) -> None:
     check_config(config, len(jax.devices()))
     check_drawable(config)
     layout = make_layout(config.mesh, parameter_axes)
+    check_split(config, layout)
     with lead_first("claim"):
         claim(config, folder)
     clock = folder / "stages.json"
@@ -91,6 +92,17 @@ def run(config: RunConfig, folder: Path, profiled: range = range(0)) -> None:
     wait_for_all("report")
 
 
+def check_split(config: RunConfig, layout: Layout) -> None:
+    """Looks whether all parameters, trained and frozen, can lie on the mesh as the rules say.
+
+    Raises:
+      UserError: one cannot be split.
+    """
+    if config.mesh.devices > 1:
+        model = FlamingoModel(config.model)
+        layout.shardings(jax.eval_shape(lambda: init_variables(model, config.seed)))
+
+
 def claim(config: RunConfig, folder: Path) -> None:
     """Makes the work directory, or checks that it belongs to this config.
 
@@ -115,9 +127,17 @@ def claim(config: RunConfig, folder: Path) -> None:
                 "choose another --workdir, or delete that one."
             )
         return
-    smollm2.write_tokenizer(smollm2.find_gguf(), folder / "tokenizer.json")
-    write_versions(folder / "versions.json")
-    configuration.save(config, path)
+    gguf = smollm2.find_gguf()
+    try:
+        smollm2.write_tokenizer(gguf, folder / "tokenizer.json")
+        write_versions(folder / "versions.json")
+        configuration.save(config, path)
+    except Exception as error:  # the tokenizer's library raises bare ones
+        if no_room(error):
+            raise
+        raise UserError(
+            f"--workdir={folder} cannot be written ({error}): choose another."
+        ) from error
 
 
 def make_frozen(

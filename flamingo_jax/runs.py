@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from flamingo_jax import config as configuration
 from flamingo_jax.checkpoints import converted, exported, smollm2
 from flamingo_jax.checkpoints.converted import ModelFile
 from flamingo_jax.checkpoints.files import config_file
 from flamingo_jax.checkpoints.store import load_params, load_tree
 from flamingo_jax.data.tokenizer import Tokenizer
+from flamingo_jax.errors import UserError
 from flamingo_jax.fields import build
 from flamingo_jax.inference.handle import Features, Flamingo
-from flamingo_jax.models.flamingo import FlamingoConfig, stack_layers
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, stack_layers
+from flamingo_jax.training.state import init_variables
 
 RUN = "run"
 """`ModelFile.family` of a work directory."""
@@ -84,11 +88,15 @@ def _variables(folder: Path, file: ModelFile) -> Mapping[str, Any]:
         return run_variables(folder)
     if file.family != exported.FAMILY:
         return converted.load_variables(folder)
-    trees = exported.load(folder)
-    frozen = {"vision": trees["vision"]}
-    if file.model.language == "frozen":
-        frozen["language"] = trees.get("language") or package_language(file.model)
-    return {"params": trees["params"], "frozen": frozen}
+    shapes = jax.eval_shape(lambda: init_variables(FlamingoModel(file.model), 0))
+    wanted = {"params": shapes["params"], "vision": shapes["frozen"]["vision"]}
+    if file.model.language == "frozen" and not _packaged(folder, file):
+        wanted["language"] = shapes["frozen"]["language"]
+    trees = exported.load(folder, wanted)
+    params = trees.pop("params")
+    if file.model.language == "frozen" and "language" not in trees:
+        trees["language"] = _package_language(folder, file.model)
+    return {"params": params, "frozen": trees}
 
 
 def _packaged(folder: Path, file: ModelFile) -> bool:
@@ -98,11 +106,17 @@ def _packaged(folder: Path, file: ModelFile) -> bool:
     return file.family == exported.FAMILY and not (folder / "language.safetensors").exists()
 
 
-def package_language(config: FlamingoConfig) -> dict[str, Any]:
-    """The frozen language model of the installed package, laid out for a model.
+def _package_language(folder: Path, config: FlamingoConfig) -> dict[str, Any]:
+    """The frozen language model of the installed package, laid out for a model without its own.
 
     Raises:
-      UserError: the package is missing.
+      UserError: the package is missing, or its language model is not the model's.
     """
-    _, vocabulary, layers = smollm2.read_language_model(smollm2.find_gguf())
+    path = smollm2.find_gguf()
+    found, vocabulary, layers = smollm2.read_language_model(path)
+    if found != config.decoder:
+        raise UserError(
+            f"{folder} has no language.safetensors, and its language model is not that of "
+            f"{path.name}: copy all of it, or export the model again."
+        )
     return {"vocabulary": vocabulary, **stack_layers(layers, config)}

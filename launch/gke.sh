@@ -109,8 +109,8 @@ if does start; then
     fail "--topology=$topology has $chips chips, which --chips_per_host=$chips_per_host does not divide."
   hosts=$((chips / chips_per_host))
   path=$(mounted_path "$workdir")
-  case $path in
-    /mnt/gcs/*) mount=$(mounted_path "$(bucket_of "$workdir")/.") && mount=${mount%/.} ;;
+  case $workdir in
+    gs://*) mount=$(mounted_path "$(bucket_of "$workdir")/.") && mount=${mount%/.} ;;
     /mnt/claim/?*) need claim && mount=/mnt/claim ;;
     *) fail "--workdir=$workdir is neither gs://BUCKET/FOLDER nor in /mnt/claim." ;;
   esac

@@ -57,6 +57,12 @@ def test_the_recipe_is_the_suites_own_protocol() -> None:
             '--config=configs/evaluation.py --config.benchmarks=("koko",) --data_dir=x --output=x',
             "There is no benchmark 'koko': there are ",
         ),
+        ("--limit=4", "--limit is for benchmarks: say which with --benchmark."),
+        ("--output=x", "--output is for benchmarks: say which with --benchmark."),
+        (
+            "--benchmark=coco --data_dir=x --output=x --episodes=2",
+            "--episodes is for drawings, not for benchmarks.",
+        ),
         ("--benchmark=koko --data_dir=x --output=x", "There is no benchmark 'koko': there are "),
         ("--benchmark=coco --data_dir=x --output=x --shots=4,4", "shots must name at least one"),
     ],

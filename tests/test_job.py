@@ -262,6 +262,20 @@ def test_a_folder_of_another_config_says_what_differs(whole: Path) -> None:
         job.claim(other, whole)
 
 
+def test_a_folder_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job.smollm2, "write_tokenizer", job.smollm2.write_tokenizer)
+    with pytest.raises(UserError, match=r"--workdir=/proc cannot be written \(.*\): choose another"):
+        job.claim(tiny_job.CONFIG, Path("/proc"))
+
+
+def test_frozen_weights_that_cannot_be_split_are_told_before_anything_is_made() -> None:
+    heads = dataclasses.replace(tiny_job.CONFIG.decoder, num_heads=3, num_kv_heads=3)
+    config = dataclasses.replace(tiny_job.CONFIG, decoder=heads, mesh=MeshConfig(tensor=2))
+    layout = Layout(make_mesh(MeshConfig()), config.mesh, parameter_axes)  # never used to compute
+    with pytest.raises(UserError, match=r"Parameter .*heads' of 3 cannot be split into the 2 parts"):
+        job.check_split(config, layout)
+
+
 def test_a_run_goes_on_with_another_mesh_and_other_workers(whole: Path) -> None:
     config = tiny_job.CONFIG
     other = dataclasses.replace(

@@ -317,6 +317,9 @@ MISTAKES = {
     "gke.sh: --workdir=/home/a is neither gs://BUCKET/FOLDER nor in /mnt/claim.": (
         *(*JOBSET, "--workdir=/home/a"),
     ),
+    "gke.sh: --workdir=/mnt/gcs/a/b is neither gs://BUCKET/FOLDER nor in /mnt/claim.": (
+        *(*JOBSET, "--workdir=/mnt/gcs/a/b"),
+    ),
     "gke.sh: --topology=4x is not like 4x4 or 2x2x4.": (
         *(*JOBSET, "--workdir=gs://a/b", "--topology=4x"),
     ),

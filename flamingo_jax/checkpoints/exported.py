@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from flamingo_jax.checkpoints.converted import ModelFile
 from flamingo_jax.checkpoints.files import new_folder, write_json
-from flamingo_jax.checkpoints.tensors import open_tensors
+from flamingo_jax.checkpoints.tensors import Source, open_tensors
 from flamingo_jax.errors import UserError
 
 FAMILY = "flamingo_jax"
@@ -43,16 +43,27 @@ def save(folder: Path, file: ModelFile, trees: Mapping[str, Any], tokenizer: Pat
         write_json(part / "config.json", dataclasses.asdict(file))
 
 
-def load(folder: Path) -> dict[str, Any]:
-    """The trees that `save` wrote, by name.
+def load(folder: Path, shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """Trees that `save` wrote, by name.
+
+    Args:
+      folder: where they lie.
+      shapes: of each tree that is wanted, those of its leaves.
 
     Raises:
-      UserError: a file cannot be read.
+      UserError: a file is missing or cannot be read, or a tensor is missing, has another shape, or
+        is one too many; the message names it.
     """
     trees = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        tensors = {name: tensor.read() for name, tensor in open_tensors(path).items()}
-        trees[path.stem] = traverse_util.unflatten_dict(tensors, sep="/")
-    if "params" not in trees:
-        raise UserError(f"{folder} has no params.safetensors: export the run again.")
+    for name, tree in shapes.items():
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            raise UserError(
+                f"{folder} has no {path.name}: copy all of it, or export the run again."
+            )
+        source = Source(open_tensors(path), path)
+        wanted: Any = traverse_util.flatten_dict(tree, sep="/")
+        tensors = {key: source.take(key, leaf.shape).read() for key, leaf in wanted.items()}
+        source.check_all_taken()
+        trees[name] = traverse_util.unflatten_dict(tensors, sep="/")
     return trees

@@ -25,7 +25,7 @@ from etils import epath
 
 from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.errors import UserError, no_room
-from flamingo_jax.parallel.processes import all_agree, lead, wait_for_all
+from flamingo_jax.parallel.processes import all_agree, ended_by_a_loss, lead, wait_for_all
 
 SUMS = "sums.{}.json"
 """CRC-32 by name of a process's share of the files in a written folder."""
@@ -91,7 +91,8 @@ class StepStore:
     def restore_latest(self, like: Any) -> Restored | None:
         """The newest checkpoint that can be read.
 
-        A damaged one is passed over with a message and kept as `STEP.damaged`.
+        A damaged one is passed over with a message and kept as `STEP.damaged`. Where another
+        process is lost meanwhile, this one ends as `ended_by_a_loss` says.
 
         Args:
           like: a tree of arrays or `jax.ShapeDtypeStruct` with the shapes and shardings wanted.
@@ -99,9 +100,12 @@ class StepStore:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(like), data=ocp.args.JsonRestore())
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                check_seal(self._folder / str(step))
-                found = self._manager.restore(step, args=args)
+                with ended_by_a_loss():
+                    check_seal(self._folder / str(step))
+                    found = self._manager.restore(step, args=args)
                 return Restored(step, found["state"], found["data"])
+            except jax.errors.JaxRuntimeError:  # no room on a device, say: not the files' fault
+                raise
             except Exception as error:  # orbax raises bare ones
                 self._set_aside(step, _reason(error))
         return None
@@ -231,13 +235,16 @@ def load_tree(folder: Path, wanted: Callable[[Any], Any] | None = None) -> Any:
       UserError: nothing is there, or it is damaged.
     """
     try:
-        check_seal(folder)
-        if wanted is None:
-            return _read_arrays(folder)
-        with ocp.StandardCheckpointer() as checkpointer:
-            metadata = checkpointer.metadata(folder.absolute()).item_metadata
-            shapes = jax.tree.map(_abstract, metadata.tree)
-            return checkpointer.restore(folder.absolute(), wanted(shapes))
+        with ended_by_a_loss():
+            check_seal(folder)
+            if wanted is None:
+                return _read_arrays(folder)
+            with ocp.StandardCheckpointer() as checkpointer:
+                metadata = checkpointer.metadata(folder.absolute()).item_metadata
+                shapes = jax.tree.map(_abstract, metadata.tree)
+                return checkpointer.restore(folder.absolute(), wanted(shapes))
+    except (UserError, jax.errors.JaxRuntimeError):  # of `wanted`, or the devices
+        raise
     except Exception as error:  # orbax raises bare ones
         raise UserError(
             f"No readable arrays in {folder} ({_reason(error)}): "

@@ -156,7 +156,7 @@ def _shown(container: Any, stream: Any, wanted_F: np.ndarray) -> Iterator[av.Vid
         if place == len(wanted_F):
             return
         last = frame
-    if last is None or wanted_F[-1] > _time(last, stream) + _slack(stream):
+    if last is None or wanted_F[-1] > _until(last, stream) + _slack(stream):
         raise BadRecord("half_video", "some of its frames are missing")
     yield from [last] * (len(wanted_F) - place)
 
@@ -174,6 +174,11 @@ def _time(frame: av.VideoFrame, stream: Any) -> float:
     """Seconds after the stream's first moment."""
     start = float((stream.start_time or 0) * stream.time_base)
     return max(0.0, (frame.time or 0.0) - start)
+
+
+def _until(frame: av.VideoFrame, stream: Any) -> float:
+    """The second until which a frame is shown: the last one of a clip may stay."""
+    return _time(frame, stream) + float((frame.duration or 0) * (frame.time_base or 0))
 
 
 def _slack(stream: Any) -> float:

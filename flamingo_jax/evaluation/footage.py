@@ -10,6 +10,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from flamingo_jax.data.media import upright
 from flamingo_jax.data.tokenizer import Fit
 from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.benchmark import Media
@@ -54,21 +55,35 @@ def _chosen(container: InputContainer, medium: Media, frames: int) -> list[np.nd
         container.seek(int((first + start) * av.time_base))  # to the key frame before it
     chosen: list[np.ndarray] = []
     last, wanted = None, times.tolist()
+    time = 0.0
     for frame in container.decode(stream):
-        while wanted and last is not None and frame.time is not None and frame.time > wanted[0]:
-            chosen.append(last.to_ndarray(format="rgb24"))
-            while wanted and frame.time > wanted[0]:
+        time = _time(frame, stream, time)
+        while wanted and last is not None and time > wanted[0]:
+            chosen.append(upright(last))
+            while wanted and time > wanted[0]:
                 wanted.pop(0)
         last = frame
         if not wanted:
             break
     # A seek beyond the end arrives at the last key frame, which is not of the part.
-    if wanted and last is not None and (chosen or (last.time or 0.0) + 0.5 > first + start):
-        chosen.append(last.to_ndarray(format="rgb24"))
+    if wanted and last is not None and (chosen or time + 0.5 > first + start):
+        chosen.append(upright(last))
     if not chosen:
         where = f" from second {start:g} to {end:g}" if medium.end is not None else ""
         raise UserError(f"{medium.path} shows no frame{where}.")
     return chosen
+
+
+def _time(frame: av.VideoFrame, stream: VideoStream, before: float) -> float:
+    """The second at which a frame is shown; in an AVI, which may not say so, that of its packet.
+
+    Where there is neither it is a frame's time after the one `before`.
+    """
+    if frame.time is not None:
+        return frame.time
+    if frame.dts is not None and stream.time_base:
+        return float(frame.dts * stream.time_base)
+    return before + 1 / float(stream.average_rate or 25)
 
 
 def _seconds(container: InputContainer, stream: VideoStream, path: Path) -> float:

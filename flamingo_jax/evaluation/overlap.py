@@ -54,7 +54,7 @@ def medium_hash(frames_FxHxWx3: np.ndarray) -> int:
 
 def drawing_hashes(folder: Path) -> np.ndarray:
     """Hashes, uint64 [N], of the drawings that a run in `folder` trained on; none without any."""
-    if not (folder / "data").is_dir():
+    if not (folder / "data").is_dir() or not (folder / "checkpoints").is_dir():  # none, or no run
         return np.zeros(0, np.uint64)
     shown = [d.image for d in load_drawings(folder / "data") if d.split == "train"]
     hashes = (medium_hash(image[None]) for image in tqdm(shown, "Hashes of the training set"))

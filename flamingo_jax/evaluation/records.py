@@ -1,10 +1,11 @@
 """What a suite has written so far: predictions that survive a kill, and whose folder it is."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,10 @@ class Seconds:
         self._path = folder / "seconds.jsonl"
         self._sums: dict[Stage, float] = {}
         if self._path.exists():
-            for row in map(json.loads, _whole_lines(self._path)):
-                self._sums[_stage(row)] = self.of(_stage(row)) + row["seconds"]
+            for line in _whole_lines(self._path):
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # no figure needs it
+                    row = json.loads(line)
+                    self._sums[_stage(row)] = self.of(_stage(row)) + row["seconds"]
 
     def of(self, stage: Stage) -> float:
         """The stage's seconds so far."""
@@ -144,14 +147,16 @@ def checkpoint_hash(weights: Any) -> str:
     return digest.hexdigest()
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    """A file's lines; half a line at its end, of a killed writer, is cut off."""
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return whole.split(b"\n")[:-1]
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """A file's lines; half a line at its end, of a killed writer, is cut off after them."""
+    whole = 0
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                whole += len(line)
+                yield line
+    if whole < path.stat().st_size:
+        os.truncate(path, whole)
 
 
 def _stage(line: Mapping[str, Any]) -> Stage:

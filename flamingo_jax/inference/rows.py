@@ -40,7 +40,10 @@ def row_by_row(
         return call(*args, **kwargs)
     width = math.prod(made)
     out = jax.lax.platform_dependent(
-        x.reshape(math.prod(rows), -1), kernel.reshape(-1, width), cpu=_one_by_one, default=jnp.matmul
+        x.reshape(math.prod(rows), -1),
+        kernel.reshape(-1, width),
+        cpu=_one_by_one,
+        default=jnp.matmul,
     ).reshape(*rows, *made)
     return out if bias is None else out + bias
 

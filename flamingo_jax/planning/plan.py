@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import statistics
+from collections.abc import Callable
 from typing import Any
 
 from flamingo_jax.config import RunConfig
@@ -74,6 +76,9 @@ class Plan:
 def plan_training(name: str, config: RunConfig, topology: Topology) -> Plan:
     """Compiles the training step of a config whose mesh has as many devices as there are chips.
 
+    Where data sets take turns there is a step for each: bytes and collectives are those of the
+    largest, seconds and operations the mean.
+
     Args:
       name: of the recipe.
       config: with its mesh and batch sizes.
@@ -82,11 +87,43 @@ def plan_training(name: str, config: RunConfig, topology: Topology) -> Plan:
     Raises:
       UserError: there is no such slice, or something cannot be split as the rules say.
     """
-    compiled = compile_program(train_program, config, topology)
-    sizes = {dataset.name: dataset.batch_size for dataset in config.mixture.datasets}
-    plan = judged(name, "train_step", config, topology, config.mesh, sizes, compiled)
+    plans = []
+    for taken in _steps(config):
+        compiled = compile_program(train_program, taken, topology)
+        sizes = {dataset.name: dataset.batch_size for dataset in taken.mixture.datasets}
+        plans.append(judged(name, "train_step", taken, topology, config.mesh, sizes, compiled))
+    plan = plans[0] if len(plans) == 1 else _in_turn(plans)
     days = plan.roofline_seconds_per_step * config.loop.steps / _DAY
     return dataclasses.replace(plan, estimated_days=days)
+
+
+def _steps(config: RunConfig) -> list[RunConfig]:
+    """The config, or one for each of its data sets if its steps take them in turn."""
+    mixture = config.mixture
+    if mixture.turns == 1:
+        return [config]
+    alone = [dataclasses.replace(mixture, datasets=(dataset,)) for dataset in mixture.datasets]
+    return [dataclasses.replace(config, mixture=each) for each in alone]
+
+
+def _in_turn(plans: list[Plan]) -> Plan:
+    """Steps that follow each other: what the largest needs, and what they take on average."""
+    largest = max(plans, key=lambda plan: plan.peak_bytes)
+
+    def mean(value: Callable[[Plan], float]) -> float:
+        return statistics.fmean(map(value, plans))
+
+    roofline = {limit: mean(lambda plan, k=limit: plan.roofline[k]) for limit in largest.roofline}
+    return dataclasses.replace(
+        largest,
+        batch_sizes={name: size for plan in plans for name, size in plan.batch_sizes.items()},
+        compile_seconds=round(sum(plan.compile_seconds for plan in plans), 1),
+        model_flops_per_step=round(mean(lambda plan: plan.model_flops_per_step)),
+        hardware_flops_per_step=round(mean(lambda plan: plan.hardware_flops_per_step)),
+        roofline=roofline,
+        roofline_seconds_per_step=mean(lambda plan: plan.roofline_seconds_per_step),
+        bound=max(roofline, key=lambda limit: roofline[limit]),
+    )
 
 
 def judged(

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from flamingo_jax.checkpoints.files import write_json
 from flamingo_jax.checkpoints.store import StepStore, load_tree, save_tree
 from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.tokenizer import Tokenizer
-from flamingo_jax.errors import Interrupted
+from flamingo_jax.errors import Interrupted, UserError
 from flamingo_jax.models.axes import path_names
 from flamingo_jax.models.contrastive import ContrastiveConfig, ContrastiveModel, contrastive_loss
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
@@ -274,6 +274,19 @@ def _inputs(
     return layout.from_rows(images, batch), layout.from_rows(texts(words), batch)
 
 
+def check_finite(step: int, values: Mapping[str, float]) -> None:
+    """Looks whether a step's loss and gradient were finite: one that is not spoils the encoder.
+
+    Raises:
+      UserError: they were not.
+    """
+    if not np.isfinite([values["loss"], values["grad_norm"]]).all():
+        raise UserError(
+            f"The loss or the gradient of step {step} of vision pretraining was not finite, and "
+            "nothing of it was saved: lower vision_training.learning_rate, in another --workdir."
+        )
+
+
 def _run(
     config: VisionTrainingConfig,
     step_fn: VisionStep,
@@ -299,6 +312,7 @@ def _run(
             state, metrics = step_fn(state, *inputs)
             inputs = inputs_of(number)  # made while the step runs
             values = {name: round(float(value), 6) for name, value in metrics.items()}
+            check_finite(number, values)
             seconds = time.perf_counter() - began
             if number % config.log_every == 0 or number in (1, config.steps):
                 journal.metrics(number, values)

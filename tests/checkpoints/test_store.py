@@ -234,6 +234,31 @@ def test_a_damaged_tree_says_what_to_do(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_device_or_a_rule_says_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, 1).close()
+    save_tree(tmp_path / "frozen", state(1))
+
+    def rule(_: Any) -> Any:
+        raise UserError("Parameter kernel cannot be split.")
+
+    with pytest.raises(UserError, match=r"^Parameter kernel cannot be split\.$"):
+        load_tree(tmp_path / "frozen", rule)
+
+    def full(_: Path) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr("flamingo_jax.checkpoints.store.check_seal", full)
+    for read in (
+        lambda: StepStore(tmp_path).restore_latest(state(0)),
+        lambda: load_tree(tmp_path / "frozen"),
+    ):
+        with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
+            read()
+    assert (tmp_path / "1").is_dir()
+
+
 def fill(store: StepStore, first: int = 1) -> None:
     for step in range(first, 6):
         store.save(step, state(step, 512), {})

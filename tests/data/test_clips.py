@@ -146,6 +146,16 @@ def test_sound_may_end_before_or_after_the_picture(
     assert error.value.reason in ("half_video", "corrupt_video")
 
 
+def test_a_last_frame_that_stays_is_shown_until_its_end() -> None:
+    frames = [Image.fromarray(np.full((32, 48, 3), 20 + i, np.uint8)) for i in range(30)]
+    buffer = io.BytesIO()
+    first, *rest = frames
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=[100] * 29 + [2000])
+    shown = read_clip(buffer.getvalue(), 8, 32, "pad")[:, 16, 16].mean(-1)
+    assert shown[-1] == pytest.approx(49, abs=1)
+    assert (np.diff(shown) >= 0).all()
+
+
 @pytest.mark.parametrize("degrees", [0, 90, 180, -90])
 def test_a_clip_is_shown_upright(degrees: int) -> None:
     """Phones film lying down; a matrix in the file says how players turn the frames."""

@@ -49,6 +49,40 @@ def test_a_short_clip_gives_what_it_has(clip: Path) -> None:
     assert 1 <= len(read_frames(Media(clip, 1.0, 1.2), 16, "pad", 30)) <= 4
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_an_avi_that_does_not_say_when_frames_are_shown(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w", format="avi") as container:
+        stream = container.add_stream(codec, rate=RATE, options={"bf": "2"})
+        stream.width = stream.height = 32
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
+        for i in range(RATE * SECONDS):
+            frame = np.full((32, 32, 3), round(60 * i / RATE), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    frames = read_frames(Media(path), 16, "stretch", 4)
+    np.testing.assert_allclose(seconds(frames), [0.5, 1.5, 2.5, 3.5], atol=0.35)
+    (part,) = read_frames(Media(path, 1.0, 3.0), 16, "stretch", 1)
+    np.testing.assert_allclose(seconds(part[None]), [2.0], atol=0.35)
+
+
+def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
+    path = tmp_path / "turned.mp4"
+    frame = np.zeros((32, 32, 3), np.uint8)
+    frame[:16] = 255  # white above
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=RATE)
+        stream.width = stream.height = 32
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
+        stream.set_display_rotation(180)
+        for _ in range(RATE):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    (shown,) = read_frames(Media(path), 32, "stretch", 1)
+    assert shown[:12].mean() < 40
+    assert shown[-12:].mean() > 215
+
+
 def test_what_cannot_be_read_is_told(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"clip.mp4 shows no frame from second 9 to 10"):
         read_frames(Media(clip, 9.0, 10.0), 16, "pad", 2)

@@ -71,7 +71,7 @@ def test_seconds_add_up_over_runs(tmp_path: Path) -> None:
     second.add(STAGE, 2.0)
     assert second.of(STAGE) == 3.5
     path = tmp_path / "seconds.jsonl"
-    path.write_bytes(path.read_bytes() + b'{"bench')
+    path.write_bytes(b"damaged\n{}\n" + path.read_bytes() + b'{"bench')
     assert Seconds(tmp_path).of(STAGE) == 3.5
 
 

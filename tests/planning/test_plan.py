@@ -14,6 +14,7 @@ from flamingo_jax import config as configuration
 from flamingo_jax.config import RunConfig
 from flamingo_jax.errors import UserError
 from flamingo_jax.parallel.mesh import MeshConfig
+from flamingo_jax.planning import plan as planning
 from flamingo_jax.planning import report
 from flamingo_jax.planning.collectives import Collective
 from flamingo_jax.planning.compiler import Compiled
@@ -30,10 +31,9 @@ from tests.tiny_run import ROOT
 SLICE = parse("v5e:2x2")
 
 
-def tiny(**mesh: int) -> RunConfig:
+def tiny(datasets: int = 1, **mesh: int) -> RunConfig:
     config = shrunk(row("baseline"))
-    first, *_, video = config.mixture.datasets
-    mixture = dataclasses.replace(config.mixture, datasets=(first, video))
+    mixture = dataclasses.replace(config.mixture, datasets=config.mixture.datasets[:datasets])
     config = dataclasses.replace(
         config, mesh=dataclasses.replace(config.mesh, **mesh), mixture=mixture
     )
@@ -144,10 +144,38 @@ def test_meshes_that_do_not_divide_are_no_candidates() -> None:
 
 
 def test_batches_keep_their_proportions() -> None:
-    config = tiny()
+    config = tiny(datasets=2)
     assert [d.batch_size for d in scaled(config, 1.5).mixture.datasets] == [3, 3]
     with pytest.raises(UserError, match=r"m3w would have a batch of 2\.5 sequences"):
         scaled(config, 1.25)
+
+
+def test_steps_that_take_turns_are_planned_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(build: Any, config: RunConfig, topology: Any) -> Compiled:
+        (dataset,) = config.mixture.datasets
+        return Compiled(10, dataset.length, dataset.length, 1.0, build(config, topology).told, None)
+
+    monkeypatch.setattr(planning, "compile_program", compiled)
+    config = tiny(datasets=2)
+    mixture = dataclasses.replace(config.mixture, schedule="round_robin")
+    plan = plan_training("tiny", dataclasses.replace(config, mixture=mixture), parse("v5e:1x1"))
+    alone = [
+        plan_training(
+            "tiny",
+            dataclasses.replace(
+                config, mixture=dataclasses.replace(config.mixture, datasets=(dataset,))
+            ),
+            parse("v5e:1x1"),
+        )
+        for dataset in mixture.datasets
+    ]
+    assert alone[0].model_flops_per_step != alone[1].model_flops_per_step
+    for name in ("model_flops_per_step", "roofline_seconds_per_step"):
+        parts = [getattr(each, name) for each in alone]
+        assert getattr(plan, name) == pytest.approx(sum(parts) / 2, rel=1e-6)
+    assert plan.peak_bytes == max(each.peak_bytes for each in alone)
+    assert plan.batch_sizes == {d.name: d.batch_size for d in mixture.datasets}
+    assert plan.compile_seconds == 2.0
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from flamingo_jax.checkpoints.store import load_tree
-from flamingo_jax.errors import Interrupted
+from flamingo_jax.errors import Interrupted, UserError
 from flamingo_jax.models.contrastive import ContrastiveConfig
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.training import contrastive
@@ -63,6 +63,16 @@ def test_results_are_told_for_both_held_out_splits(whole):
     for split in results.values():
         assert (split["candidates"], split["drawings"]) == (4, 8)
         assert all(0 <= split[name] <= 1 for name in ("knn5_category", "retrieval_top5"))
+
+
+def test_a_step_that_is_not_finite_is_not_saved(tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=float("inf"))
+    with pytest.raises(UserError, match=r"step \d of vision pretraining was not finite.*lower vis"):
+        run(tmp_path, config)
+    assert not (tmp_path / "encoder").exists()
+    for step in (tmp_path / "checkpoints").iterdir():
+        for leaf in jax.tree.leaves(load_tree(step / "state")):
+            assert np.isfinite(leaf).all()
 
 
 def test_frozen_features_are_standardised(whole):

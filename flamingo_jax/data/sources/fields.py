@@ -115,13 +115,17 @@ def _places(folder: Path, name: str) -> Iterator[Path]:
     """Where a file of this name may be: beside, or in a folder for images or videos.
 
     What an address names may be there under its host and path, as `wget -x` saves it, or under the
-    last part of its path.
+    last part of its path. Strangers wrote it: it names nothing outside of the folder.
     """
     names = [name]
     if "://" in name:
-        parts = urllib.parse.urlsplit(name)
+        try:
+            parts = urllib.parse.urlsplit(name)
+        except ValueError:  # its host is none
+            return
         path = urllib.parse.unquote(parts.path)
-        names = [f"{parts.netloc}{path}", path.rsplit("/", 1)[-1]]
+        names = [f"{parts.netloc}{path}"] if parts.netloc else []
+        names = [each for each in (*names, path.rsplit("/", 1)[-1]) if ".." not in each.split("/")]
     for place, each in itertools.product(_FOLDERS, names):
         if each and not each.endswith("/"):
             yield folder / place / each

@@ -10,7 +10,7 @@ import ada_url
 _LAZY_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
 _LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-original-src")
 _LAZY += ("data-hi-res-src", "data-full-src", "data-img-src", "data-image-src")
-_CANDIDATE = re.compile(r"[\s,]*(\S*[^\s,])(?:\s+([^,]*))?(?:,|$)")
+_CANDIDATE = re.compile(r"[\s,]*(\S*[^\s,])(?:\s+([^,]*))?(?:,|$)", re.ASCII)
 _DESCRIPTOR = re.compile(r"^(\d+(?:\.\d+)?)[wx]$")
 _READABLE = ("image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif")
 _LONGEST = 8192
@@ -86,7 +86,7 @@ def name_of(reference: str) -> str:
 def _of_set(srcset: str | None) -> Iterator[str]:
     """Addresses of a srcset attribute, the largest first."""
     sized = []
-    for found in _CANDIDATE.finditer((srcset or "").strip(" ,\t\r\n\f")):
+    for found in _CANDIDATE.finditer((srcset or "").strip(" ,\t\r\n\f\v")):
         size = _DESCRIPTOR.match((found[2] or "1x").strip())
         sized.append((-float(size[1]) if size else 0.0, found[1]))
     yield from (address for _, address in sorted(sized, key=lambda pair: pair[0]))

@@ -89,6 +89,8 @@ def extract(
                 tally[f"pages/dropped/{found}"] += 1
             else:
                 yield found
+        if unit.pages is None and not library.tally["records/in"]:  # no archive, or cut at once
+            tally["archives/unreadable"] += 1
     finally:
         tally.update(library.tally)
         library.close()
@@ -123,6 +125,8 @@ def _candidate(
         reading = html.read(content)
     except html.TooDeep:
         return "too_deep"
+    except Exception:  # several parsers read what strangers wrote, and a crawl has billions of it
+        return "damaged"
     references = sum(not isinstance(item, str) for item in reading.items)
     tally["images/in"] += references
     text = text_of(reading.items)

@@ -16,8 +16,11 @@ from flamingo_jax.data.web.limits import Limits
 
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+# What was read once is not read in other ways: a hundred comments would have 2^100 of them.
 _SVG = re.compile(
-    rb"^(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE.*?>|\s)*<svg\b", re.S
+    rb"^(?:\xef\xbb\xbf)?"
+    rb"(?>\s+|<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>)*+<svg\b",
+    re.S,
 )
 _TINY = 3
 _DRAFT = 256

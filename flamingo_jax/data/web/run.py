@@ -147,6 +147,11 @@ def _finished(candidates: Path) -> int:
 def summary(stats: dict, folder: Path) -> str:
     """What was kept and why the rest was not, for people."""
     lines = [f"{folder}: {stats['pages']['kept']:,} documents, {stats['tokens']:,} tokens."]
+    if unreadable := stats.get("archives", {}).get("unreadable"):
+        lines.append(f"archives: {unreadable:,} could not be read, or held no record")
+    if bad := stats.get("records", {}).get("bad"):
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(bad.items()))
+        lines.append(f"records that could not be read: {reasons}")
     for kind in ("pages", "images"):
         count = stats[kind]
         reasons = sorted(count["dropped"].items(), key=lambda pair: (-pair[1], pair[0]))

@@ -55,7 +55,10 @@ class BlockList:
 
     def blocks(self, source: str, text_words: Sequence[str]) -> bool:
         """Whether a page's site or text is on the list."""
-        host = urllib.parse.urlsplit(source).hostname or ""
+        try:
+            host = urllib.parse.urlsplit(source).hostname or ""
+        except ValueError:  # of another spelling than Python knows
+            host = ""
         if any(host == blocked or host.endswith(f".{blocked}") for blocked in self.hosts):
             return True
         text = f" {' '.join(text_words)} "

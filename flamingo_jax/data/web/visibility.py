@@ -37,7 +37,7 @@ _MOST_SELECTORS = 400
 _HIDING_WORDS = ("none", "hidden", "opacity", "-999")
 # Wide ones: most pages are written for them, and hide their parts for narrow ones beside them.
 _SCREENS = re.compile(r"((only\s+)?(all|screen)(\s+and\s+|$))?(\(\s*min-width\s*:[^()]*\))?")
-_NUMBER = re.compile(r"^(-?\d*\.?\d+)(px|em|rem|%|vw|pt)?$")
+_NUMBER = re.compile(r"^(-?(?:\d++(?:\.\d++)?|\.\d++))(px|em|rem|%|vw|pt)?$")
 
 _VALUES = {
     "display": ("none",),
@@ -93,7 +93,7 @@ def of_sheets(page: LexborHTMLParser) -> Mapping[int, Ways]:
     found: dict[int, dict[str, bool]] = {}
     used: set[str] = set()
     selectors = 0
-    for selector, said in sorted((rule for sheet in sheets for rule in _rules(sheet)), key=_weight):
+    for selector, said in sorted((rule for sheet in sheets for rule in _read(sheet)), key=_weight):
         hiding = any(said.values())
         if not hiding and used.isdisjoint(said):
             continue  # it shows what nothing hid
@@ -102,7 +102,7 @@ def of_sheets(page: LexborHTMLParser) -> Mapping[int, Ways]:
             break
         try:
             nodes = [node.mem_id for node in page.css(selector)]
-        except SelectolaxError:  # no selector that there is
+        except (SelectolaxError, UnicodeEncodeError):  # no selector that there is, or half a letter
             continue
         for node in nodes:
             if hiding or node in found:
@@ -151,6 +151,14 @@ def _ways(said: Mapping[str, str]) -> dict[str, bool]:
 def _is_padded(said: Mapping[str, str]) -> bool:
     """Whether there is room within an element's padding: pages keep it for images so."""
     return any(name.startswith("padding") and set(said[name]) - set("0 px%") for name in said)
+
+
+def _read(sheet: str) -> list[tuple[str, Ways]]:
+    """The rules of a sheet; none of one whose blocks lie hundreds deep, which no browser reads."""
+    try:
+        return list(_rules(sheet))
+    except RecursionError:
+        return []
 
 
 def _rules(sheet: str) -> Iterator[tuple[str, Ways]]:

@@ -51,6 +51,8 @@ def inside(number: int) -> str:
         ({}, "missing_media"),
         (None, "missing_media"),
         ({"image_name": "none.png", "image_base64": None}, "missing_media"),
+        ({"raw_url": "http://[img]http://i.example.org/a.jpg[/img]"}, "missing_media"),
+        ({"raw_url": "http://["}, "missing_media"),
     ],
 )
 def test_an_image_that_is_none_costs_mmc4_that_one(tmp_path: Path, told: Any, lost: str) -> None:
@@ -66,6 +68,17 @@ def test_where_there_is_no_base64_the_file_is_taken(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(files.picture(1))
     document = mmc4_page(tmp_path, {"image_name": "a.png", "image_base64": None})
     assert media(document) == [Medium("a.png", files.picture(1))]
+
+
+@pytest.mark.parametrize(
+    "address", ["file://{root}/secret.png", "http://../secret.png", "http://a.org/%2e%2e/%2e%2e/x"]
+)
+def test_an_address_names_nothing_outside_the_folder(tmp_path: Path, address: str) -> None:
+    (tmp_path / "secret.png").write_bytes(files.picture(1))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    document = mmc4_page(folder, {"raw_url": address.format(root=tmp_path)})
+    assert [reason(medium) for medium in media(document)] == ["missing_media"]
 
 
 def test_base64_in_several_lines(tmp_path: Path) -> None:

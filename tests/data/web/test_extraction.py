@@ -66,6 +66,27 @@ def test_an_unreadable_archive_is_counted(tmp_path: Path) -> None:
     assert run(Unit(0, tmp_path / "none.warc")) == ([], [], {"archives/unreadable": 1})
 
 
+@pytest.mark.parametrize("content", [b"<html>404</html>", b""])
+def test_an_archive_that_is_none_is_counted(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "crawl.warc.gz"
+    path.write_bytes(content)
+    documents, _, tally = run(Unit(0, path))
+    assert documents == []
+    assert tally["archives/unreadable"] == 1
+
+
+def test_a_page_that_a_parser_cannot_bear_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(text: str) -> None:
+        raise RecursionError(text)
+
+    monkeypatch.setattr("flamingo_jax.data.web.html.read", read)
+    documents, _, tally = run(folder(tmp_path, {"p.html": page("<img src=a.png>")}, {"a.png": A}))
+    assert documents == []
+    assert tally == {"pages/in": 1, "pages/dropped/damaged": 1}
+
+
 def test_inline_and_lazy_images(tmp_path: Path) -> None:
     data = f"data:image/png;base64,{base64.b64encode(A).decode()}"
     pixel = base64.b64encode(picture(0, 1, 1, "GIF")).decode()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -98,6 +99,14 @@ def test_modes_of_pictures(content: bytes) -> None:
 )
 def test_reasons(content: bytes, reason: str) -> None:
     assert EXAMINER.examine(content).reason == reason
+
+
+@pytest.mark.parametrize("repeated", [b"<!---->", b"<?xml?>", b"<!DOCTYPE svg>", b" <!-- --> "])
+def test_what_is_nearly_svg_is_read_once(repeated: bytes) -> None:
+    began = time.monotonic()
+    assert EXAMINER.examine(repeated * 400).reason == "format"
+    assert EXAMINER.examine(repeated * 200 + b"<svg/>").reason == "svg"
+    assert time.monotonic() - began < 5  # it took longer than the universe has been there
 
 
 def test_limits_can_be_changed() -> None:

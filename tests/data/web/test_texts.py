@@ -53,5 +53,6 @@ def test_block_list(tmp_path: Path) -> None:
     assert reason(f"{TEXT} 古い灯台は港", blocked=blocked) == "block_list"
     assert reason(TEXT, "https://www.example.org/a", blocked=blocked) == "block_list"
     assert reason(TEXT, "https://notexample.org/a", blocked=blocked) is None
+    assert reason(TEXT, "http://a[b@example.org/", blocked=blocked) is None  # no host for Python
     with pytest.raises(UserError, match="cannot be read as a block list"):
         BlockList.read(tmp_path)

@@ -1,5 +1,7 @@
 """What styles hide of a page: all of an element, its text only, or neither."""
 
+import time
+
 import pytest
 
 from flamingo_jax.data.web import html
@@ -145,3 +147,29 @@ def test_an_own_style_goes_before_sheets() -> None:
 )
 def test_classes_that_show_on_wide_screens(names: str, text: str) -> None:
     assert shown(f"<div class='{names}'>yes</div>") == text
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        r".\d83d\de00{display:none}",
+        ".x{opacity:0}" + "a{" * 2000,
+        ".x{opacity:0} b{" + "(" * 2000,
+    ],
+)
+def test_sheets_that_no_browser_reads_do_no_harm(sheet: str) -> None:
+    assert shown(f"<p>{WORDS}</p>", f"<style>{sheet}</style>") == WORDS
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "style='left:" + "1" * 10**6 + "x'",
+        "width='1" + " " * 10**6 + "x'",
+        "srcset='a 1x," + "\u00a0" * 10**6 + "'",
+    ],
+)
+def test_long_attributes_take_no_time(attributes: str) -> None:
+    began = time.monotonic()
+    shown(f"<p>{WORDS}</p><img {attributes} src=a>")
+    assert time.monotonic() - began < 10  # they took hours
