@@ -8,6 +8,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import flamingo_jax
 from flamingo_jax import runs
@@ -112,6 +113,32 @@ def test_a_model_goes_out_and_comes_back_bit_for_bit(tiny: Tiny, tmp_path: Path)
     runs.export(tmp_path / "shared", tmp_path / "twice")
     for name in names:
         assert (tmp_path / "twice" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()
+
+
+def test_exported_files_that_are_not_whole_are_told(tiny: Tiny, tmp_path: Path) -> None:
+    converted.save(published(tiny), tmp_path / "out")
+    runs.export(tmp_path / "out", tmp_path / "shared")
+    path = tmp_path / "shared" / "params.safetensors"
+    tensors = load_file(path)
+    name, *_ = tensors
+    other = {**tensors, name: np.zeros((7, 7), np.float32)}
+    for changed, message in (
+        ({k: v for k, v in tensors.items() if k != name}, f"has no tensor '{name}'"),
+        (other, rf"'{name}' of .* has the shape \[7, 7\]"),
+        ({**tensors, "odd": np.zeros(1, np.float32)}, "odd"),
+    ):
+        save_file(changed, path)
+        with pytest.raises(UserError, match=message):
+            flamingo_jax.load(tmp_path / "shared")
+    save_file(tensors, path)
+    for file, message in (
+        ("vision", "has no vision.safetensors: copy all of it"),
+        ("language", "has no language.safetensors, and its language model is not that of"),
+    ):
+        kept = (tmp_path / "shared" / f"{file}.safetensors").rename(tmp_path / file)
+        with pytest.raises(UserError, match=message):
+            flamingo_jax.load(tmp_path / "shared")
+        kept.rename(tmp_path / "shared" / f"{file}.safetensors")
 
 
 def test_a_config_that_is_none(tiny: Tiny, tmp_path: Path) -> None:
