@@ -40,7 +40,7 @@ from flamingo_jax.training.loop import train
 from flamingo_jax.training.optimizer import make_optimizer
 from flamingo_jax.training.provenance import timed, write_versions
 from flamingo_jax.training.source import Source
-from flamingo_jax.training.state import TrainState, in_compute_type, init_state, init_variables
+from flamingo_jax.training.state import TrainState, in_compute_type, init_state, variable_shapes
 from flamingo_jax.training.step import make_step
 from flamingo_jax.training.tally import Tally
 
@@ -99,8 +99,7 @@ def check_split(config: RunConfig, layout: Layout) -> None:
       UserError: one cannot be split.
     """
     if config.mesh.devices > 1:
-        model = FlamingoModel(config.model)
-        layout.shardings(jax.eval_shape(lambda: init_variables(model, config.seed)))
+        layout.shardings(variable_shapes(config.model))
 
 
 def claim(config: RunConfig, folder: Path) -> None:

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from flamingo_jax import config as configuration
 from flamingo_jax.checkpoints import converted, exported, smollm2
 from flamingo_jax.checkpoints.converted import ModelFile
@@ -15,8 +13,8 @@ from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from flamingo_jax.fields import build
 from flamingo_jax.inference.handle import Features, Flamingo
-from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, stack_layers
-from flamingo_jax.training.state import init_variables
+from flamingo_jax.models.flamingo import FlamingoConfig, stack_layers
+from flamingo_jax.training.state import variable_shapes
 
 RUN = "run"
 """`ModelFile.family` of a work directory."""
@@ -88,15 +86,16 @@ def _variables(folder: Path, file: ModelFile) -> Mapping[str, Any]:
         return run_variables(folder)
     if file.family != exported.FAMILY:
         return converted.load_variables(folder)
-    shapes = jax.eval_shape(lambda: init_variables(FlamingoModel(file.model), 0))
+    shapes = variable_shapes(file.model)
     wanted = {"params": shapes["params"], "vision": shapes["frozen"]["vision"]}
-    if file.model.language == "frozen" and not _packaged(folder, file):
-        wanted["language"] = shapes["frozen"]["language"]
+    packaged: dict[str, Any] = {}
+    if file.model.language == "frozen":
+        if _packaged(folder, file):
+            packaged["language"] = _package_language(folder, file.model)
+        else:
+            wanted["language"] = shapes["frozen"]["language"]
     trees = exported.load(folder, wanted)
-    params = trees.pop("params")
-    if file.model.language == "frozen" and "language" not in trees:
-        trees["language"] = _package_language(folder, file.model)
-    return {"params": params, "frozen": trees}
+    return {"params": trees.pop("params"), "frozen": {**trees, **packaged}}
 
 
 def _packaged(folder: Path, file: ModelFile) -> bool:

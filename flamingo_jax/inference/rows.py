@@ -32,16 +32,14 @@ def row_by_row(
     if not isinstance(layer, nn.Dense | nn.DenseGeneral) or context.method_name != "__call__":
         return call(*args, **kwargs)
     kernel, bias = layer.get_variable("params", "kernel"), layer.get_variable("params", "bias")
-    x, kernel, bias = promote_dtype(args[0], kernel, bias, dtype=layer.dtype)
     made = (layer.features,) if isinstance(layer.features, int) else tuple(layer.features)
-    read = kernel.ndim - len(made)
-    rows = x.shape[: x.ndim - read]
+    rows = args[0].shape[: args[0].ndim - (kernel.ndim - len(made))]
     if not 1 < math.prod(rows) <= MOST:
         return call(*args, **kwargs)
-    width = math.prod(made)
+    x, kernel, bias = promote_dtype(args[0], kernel, bias, dtype=layer.dtype)
     out = jax.lax.platform_dependent(
         x.reshape(math.prod(rows), -1),
-        kernel.reshape(-1, width),
+        kernel.reshape(-1, math.prod(made)),
         cpu=_one_by_one,
         default=jnp.matmul,
     ).reshape(*rows, *made)

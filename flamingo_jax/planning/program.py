@@ -17,7 +17,7 @@ from flamingo_jax.planning.hardware import Topology, devices
 from flamingo_jax.planning.traffic import Traffic, count_traffic
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import make_optimizer
-from flamingo_jax.training.state import TrainState, in_compute_type, init_variables
+from flamingo_jax.training.state import TrainState, in_compute_type, variable_shapes
 from flamingo_jax.training.step import make_step
 
 
@@ -72,8 +72,7 @@ def _flags(tree: Any, value: bool, params: bool | None = None) -> Any:
 
 def held(config: RunConfig) -> tuple[TrainState, Any]:
     """Shapes of what a run holds from step to step: its state, and what is frozen."""
-    model, optimizer = FlamingoModel(config.model), _optimizer(config)
-    variables = jax.eval_shape(lambda: init_variables(model, config.seed))
+    variables, optimizer = variable_shapes(config.model), _optimizer(config)
     state = jax.eval_shape(lambda p: TrainState.create(p, optimizer), variables["params"])
     return state, in_compute_type(variables["frozen"], config.dtype)
 

@@ -13,7 +13,6 @@ from flamingo_jax.errors import UserError
 from flamingo_jax.inference.cache import PromptBatch, decode_step, prefill
 from flamingo_jax.inference.layers import unstack
 from flamingo_jax.models.axes import parameter_axes
-from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.flops import count_flops
 from flamingo_jax.parallel.layout import Layout, make_layout
 from flamingo_jax.parallel.mesh import MeshConfig
@@ -22,7 +21,7 @@ from flamingo_jax.planning.hardware import Topology, devices
 from flamingo_jax.planning.plan import Plan, judged
 from flamingo_jax.planning.program import Work
 from flamingo_jax.planning.traffic import count_traffic
-from flamingo_jax.training.state import in_compute_type, init_variables
+from flamingo_jax.training.state import in_compute_type, variable_shapes
 
 Stage = Literal["prefill", "decode"]
 
@@ -80,7 +79,7 @@ def serving_program(config: RunConfig, topology: Topology, load: Load, stage: St
     """
     layout = make_layout(config.mesh, parameter_axes, devices(topology))
     model = config.model
-    variables = jax.eval_shape(lambda: init_variables(FlamingoModel(model), 0))
+    variables = variable_shapes(model)
     variables = {name: in_compute_type(tree, config.dtype) for name, tree in variables.items()}
     weights = jax.eval_shape(
         lambda kept: unstack(model, kept["params"], kept.get("frozen", {})), variables

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from flamingo_jax.models.flamingo import FlamingoModel
+from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel
 from flamingo_jax.parallel.layout import Layout
 
 Array = jax.Array
@@ -45,6 +45,11 @@ def init_variables(model: FlamingoModel, seed: int) -> Any:
     tokens = np.zeros((1, 2), np.int32)
     key = jax.random.key(seed)
     return model.init(key, tokens, images, np.ones_like(tokens), method="from_pixels")
+
+
+def variable_shapes(config: FlamingoConfig) -> Any:
+    """Shapes and types of all collections of a model; nothing is computed."""
+    return jax.eval_shape(lambda: init_variables(FlamingoModel(config), 0))
 
 
 def init_state(

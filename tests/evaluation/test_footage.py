@@ -1,6 +1,8 @@
 """Frames of clips: when each is taken, and of which part."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,19 +15,34 @@ from flamingo_jax.evaluation.footage import read_frames
 RATE, SECONDS = 10, 4
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four seconds whose grey level tells the time: 60 a second."""
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+GREYS = [np.full((32, 32, 3), round(60 * i / RATE), np.uint8) for i in range(RATE * SECONDS)]
+"""Frames whose grey level tells the time: 60 a second."""
+
+
+def write(
+    path: Path,
+    frames: Sequence[np.ndarray],
+    codec: str = "mpeg4",
+    options: dict[str, str] | None = None,
+    turned: int = 0,
+) -> Path:
+    """A clip, which players turn by so many degrees."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=RATE)
-        stream.width = stream.height = 32
+        stream: Any = container.add_stream(codec, rate=RATE, options=options)
+        stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
-        for i in range(RATE * SECONDS):
-            frame = np.full((32, 32, 3), round(60 * i / RATE), np.uint8)
+        if turned:
+            stream.set_display_rotation(turned)
+        for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds."""
+    return write(tmp_path_factory.mktemp("clip") / "clip.mp4", GREYS)
 
 
 def seconds(frames: np.ndarray) -> list[float]:
@@ -51,15 +68,7 @@ def test_a_short_clip_gives_what_it_has(clip: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_an_avi_that_does_not_say_when_frames_are_shown(tmp_path: Path, codec: str) -> None:
-    path = tmp_path / "clip.avi"
-    with av.open(str(path), "w", format="avi") as container:
-        stream = container.add_stream(codec, rate=RATE, options={"bf": "2"})
-        stream.width = stream.height = 32
-        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
-        for i in range(RATE * SECONDS):
-            frame = np.full((32, 32, 3), round(60 * i / RATE), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    path = write(tmp_path / "clip.avi", GREYS, codec, {"bf": "2"})
     frames = read_frames(Media(path), 16, "stretch", 4)
     np.testing.assert_allclose(seconds(frames), [0.5, 1.5, 2.5, 3.5], atol=0.35)
     (part,) = read_frames(Media(path, 1.0, 3.0), 16, "stretch", 1)
@@ -67,17 +76,9 @@ def test_an_avi_that_does_not_say_when_frames_are_shown(tmp_path: Path, codec: s
 
 
 def test_a_clip_is_shown_upright(tmp_path: Path) -> None:
-    path = tmp_path / "turned.mp4"
     frame = np.zeros((32, 32, 3), np.uint8)
     frame[:16] = 255  # white above
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=RATE)
-        stream.width = stream.height = 32
-        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
-        stream.set_display_rotation(180)
-        for _ in range(RATE):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    path = write(tmp_path / "turned.mp4", [frame] * RATE, turned=180)
     (shown,) = read_frames(Media(path), 32, "stretch", 1)
     assert shown[:12].mean() < 40
     assert shown[-12:].mean() > 215

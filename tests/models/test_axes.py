@@ -10,11 +10,10 @@ import pytest
 from flamingo_jax.models.axes import NAMES, PARAMETERS, parameter_axes
 from flamingo_jax.models.contrastive import ContrastiveConfig, ContrastiveModel
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.parallel.mesh import RULES
-from flamingo_jax.training.state import init_variables
+from flamingo_jax.training.state import variable_shapes
 from tests.models.test_flamingo import tiny_config
 
 NFNET = VisionConfig(16, (8,), (4,), (16,), (2,), (1,), features=8)
@@ -24,7 +23,7 @@ ODD = DecoderConfig(50, 16, 6, 4, 4, 4, 32, positions="learned", max_positions=9
 
 def shapes(**changes: Any) -> Any:
     config = dataclasses.replace(tiny_config(0.1), **changes)
-    return jax.eval_shape(lambda: init_variables(FlamingoModel(config), 0))
+    return variable_shapes(config)
 
 
 def axes_of(tree: Any) -> dict[str, tuple[str | None, ...]]:

@@ -6,7 +6,7 @@ import logging
 import shlex
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import apache_beam as beam
@@ -150,13 +150,15 @@ def summary(stats: dict, folder: Path) -> str:
     if unreadable := stats.get("archives", {}).get("unreadable"):
         lines.append(f"archives: {unreadable:,} could not be read, or held no record")
     if bad := stats.get("records", {}).get("bad"):
-        reasons = ", ".join(f"{reason} {number:,}" for reason, number in sorted(bad.items()))
-        lines.append(f"records that could not be read: {reasons}")
+        lines.append(f"records that could not be read: {_reasons(bad)}")
     for kind in ("pages", "images"):
         count = stats[kind]
-        reasons = sorted(count["dropped"].items(), key=lambda pair: (-pair[1], pair[0]))
-        dropped = ", ".join(f"{reason} {number:,}" for reason, number in reasons if number)
-        lines.append(
-            f"{kind}: {count['kept']:,} of {count['in']:,} kept; left out: {dropped or 'none'}"
-        )
+        dropped = _reasons(count["dropped"]) or "none"
+        lines.append(f"{kind}: {count['kept']:,} of {count['in']:,} kept; left out: {dropped}")
     return "\n".join(lines)
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    """Reasons and how often there was each, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{reason} {number:,}" for reason, number in ordered if number)
