@@ -161,6 +161,7 @@ def make_frozen(
         tokenizer,
         folder / "vision",
         layout,
+        config.loop.stall_minutes,
     )
     language = {"vocabulary": vocabulary, **stack_layers(layers, config.model)}
     save_tree(folder / "frozen", {"language": language, "vision": vision["params"]})

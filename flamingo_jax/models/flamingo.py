@@ -123,8 +123,8 @@ def rematerialised(config: FlamingoConfig, module: Any) -> Any:
     policies = jax.checkpoint_policies
     dots = policies.dots_with_no_batch_dims_saveable
     policy = dots if config.remat == "dots" else policies.nothing_saveable
-    # Inside a loop nothing can be shared between the passes: no need to forbid it.
-    return nn.remat(module, policy=policy, prevent_cse=False)
+    # Inside a loop nothing can be shared between the passes; elsewhere it must be forbidden.
+    return nn.remat(module, policy=policy, prevent_cse=config.unroll)
 
 
 class DecoderLayers(nn.Module):

@@ -75,12 +75,22 @@ def wait_for_all(name: str) -> None:
 
 @contextlib.contextmanager
 def lead_first(name: str) -> Iterator[None]:
-    """What is inside is done by the first process, then by the others, who find its files."""
-    if not lead():
-        wait_for_all(name)
-    yield
+    """What is inside is done by the first process, then by the others, who find its files.
+
+    Raises:
+      UserError: in the others, where the first one failed.
+    """
     if lead():
-        wait_for_all(name)
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            all_agree(done)
+    elif all_agree(True):
+        yield
+    else:
+        raise UserError(f"Process 0 stopped in its part of {name!r}, for the reason that it tells.")
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from flamingo_jax.training.journal import Journal, progress
 from flamingo_jax.training.pairs import Pairs, TextTable, one_for_each_base
 from flamingo_jax.training.probe import in_batches, measure
 from flamingo_jax.training.stopping import stop_signals
+from flamingo_jax.training.watch import Watch
 
 Array = jax.Array
 
@@ -97,6 +98,7 @@ def pretrain(
     tokenizer: Tokenizer,
     folder: Path,
     layout: Layout,
+    stall_minutes: float = 10.0,
 ) -> Any:
     """Trains the encoder, or goes on from the newest checkpoint, or returns what is finished.
 
@@ -111,6 +113,7 @@ def pretrain(
       tokenizer: its tokenizer.
       folder: the stage's folder.
       layout: how batches and parameters lie on the mesh.
+      stall_minutes: time without a step before a log line says so.
 
     Returns:
       `{"params": ...}`, variables of `VisionEncoder` with measured feature statistics.
@@ -137,7 +140,8 @@ def pretrain(
     state = init_state(model, optimizer, config.seed, train, embedding_VxD.shape[1])
     step_fn = make_step(model, optimizer, config, layout)
     inputs_of = functools.partial(_inputs, pairs, texts, layout, config.batch)
-    state = _run(config, step_fn, layout.place(state), inputs_of, folder)
+    watch = Watch(stall_minutes)
+    state = _run(config, step_fn, layout.place(state), inputs_of, folder, watch)
     average = layout.whole(state.average)
     encoder = freeze(vision, average, train)
     results = measure(model, average, encoder, drawings, texts)
@@ -293,6 +297,7 @@ def _run(
     state: VisionState,
     inputs_of: Callable[[int], tuple[Array, Array]],
     folder: Path,
+    watch: Watch,
 ) -> VisionState:
     """Trains from the newest checkpoint, or from `state`, to the last step."""
     store = StepStore(folder / "checkpoints", keep=2)
@@ -305,14 +310,18 @@ def _run(
         journal = stack.enter_context(contextlib.closing(Journal(folder, start)))
         bar = stack.enter_context(progress("Pretraining vision", config.steps, start))
         asked_to_stop = stack.enter_context(stop_signals())
+        stack.enter_context(watch)
         stack.enter_context(ended_by_a_loss())
         inputs = inputs_of(start)
         for number in range(start + 1, config.steps + 1):
             began = time.perf_counter()
             state, metrics = step_fn(state, *inputs)
+            watch.doing(f"making the pairs of step {number + 1} of vision pretraining")
             inputs = inputs_of(number)  # made while the step runs
+            watch.doing(f"in step {number} of vision pretraining")
             values = {name: round(float(value), 6) for name, value in metrics.items()}
             check_finite(number, values)
+            watch.loss(number, values["loss"])
             seconds = time.perf_counter() - began
             if number % config.log_every == 0 or number in (1, config.steps):
                 journal.metrics(number, values)

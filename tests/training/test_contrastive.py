@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 
 import chex
@@ -20,6 +21,7 @@ from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.training import contrastive
 from flamingo_jax.training.contrastive import VisionTrainingConfig, make_optimizer, pretrain
 from flamingo_jax.training.journal import read_rows
+from flamingo_jax.training.pairs import Pairs
 from tests.training.drawings import WORDS, make_drawings
 from tests.training.test_step import layout_of
 
@@ -42,12 +44,12 @@ CONFIG = VisionTrainingConfig(
 )
 
 
-def run(folder, config=CONFIG, mesh=None):
+def run(folder, config=CONFIG, mesh=None, **options):
     embedding = np.random.default_rng(0).normal(size=(len(WORDS), 12)).astype(np.float32)
     tokenizer = types.SimpleNamespace(encode=lambda text: [ord(c) % len(WORDS) for c in text])
-    return pretrain(
-        config, VISION, make_drawings(), embedding, tokenizer, folder, layout_of(**(mesh or {}))
-    )
+    layout = layout_of(**(mesh or {}))
+    drawings = make_drawings()
+    return pretrain(config, VISION, drawings, embedding, tokenizer, folder, layout, **options)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,18 @@ def test_results_are_told_for_both_held_out_splits(whole):
     for split in results.values():
         assert (split["candidates"], split["drawings"]) == (4, 8)
         assert all(0 <= split[name] <= 1 for name in ("knn5_category", "retrieval_top5"))
+
+
+def test_a_stall_is_told(tmp_path, monkeypatch, caplog):
+    make = Pairs.__call__
+
+    def slow(pairs, step, rows):
+        time.sleep(0.5 * (step == 3))
+        return make(pairs, step, rows)
+
+    monkeypatch.setattr(Pairs, "__call__", slow)
+    run(tmp_path, stall_minutes=0.2 / 60)
+    assert "Stalled: making the pairs of step 4 of vision pretraining for 0.00333" in caplog.text
 
 
 def test_a_step_that_is_not_finite_is_not_saved(tmp_path):

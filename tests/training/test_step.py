@@ -96,13 +96,14 @@ def test_gradients_are_the_weighted_sum_of_the_data_sets() -> None:
     np.testing.assert_allclose(metrics["grad_norm"], optax.global_norm(expected), rtol=1e-5)
 
 
-def test_remat_changes_memory_and_no_number() -> None:
-    config, inputs = tiny_config(0.5, layers=8), inputs_of(0, B=8, T=48)
+@pytest.mark.parametrize("unroll", [False, True])
+def test_remat_changes_memory_and_no_number(unroll: bool) -> None:
+    config, inputs = tiny_config(0.5, layers=4), inputs_of(0, B=8, T=48)
     arguments = (inputs.tokens_BxT, inputs.features_BxNxFxPxC, inputs.media_index_BxT)
     variables = jax.jit(FlamingoModel(config).init)(jax.random.key(0), *arguments)
     memory, found = {}, {}
     for remat in ("none", "dots", "full"):
-        model = FlamingoModel(dataclasses.replace(config, remat=remat))
+        model = FlamingoModel(dataclasses.replace(config, remat=remat, unroll=unroll))
         graded = jax.jit(jax.value_and_grad(functools.partial(dataset_loss, model)))
         lowered = graded.lower(variables["params"], variables["frozen"], inputs)
         program = lowered.compile()

@@ -1,6 +1,8 @@
 """Where records lie in files: found once, read in any order with one seek."""
 
+import bisect
 import hashlib
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,15 +25,15 @@ class Spans:
     def __init__(self, paths: Sequence[Path], find: Find) -> None:
         self._paths = tuple(paths)
         self._spans = [_found(path, find) for path in paths]
-        self._ends = np.cumsum([len(spans) for spans in self._spans])
+        self._ends = list(itertools.accumulate(len(spans) for spans in self._spans))
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._ends[-1] if self._ends else 0
 
     def place(self, i: int) -> tuple[Path, int]:
         """The file of record i and its number there."""
-        file = int(np.searchsorted(self._ends, i, side="right"))
-        return self._paths[file], i - int(self._ends[file]) + len(self._spans[file])
+        file, row = self._find(i)
+        return self._paths[file], row
 
     def read(self, i: int) -> bytes:
         """The bytes of record i.
@@ -39,8 +41,8 @@ class Spans:
         Raises:
           BadRecord: they are not all there, or too many.
         """
-        path, row = self.place(i)
-        file = int(np.searchsorted(self._ends, i, side="right"))
+        file, row = self._find(i)
+        path = self._paths[file]
         start, size = map(int, self._spans[file][row])
         if size > MOST_BYTES:
             raise BadRecord("huge_media", f"a record of {size:,} bytes")
@@ -55,6 +57,11 @@ class Spans:
         if len(content) < size:
             raise BadRecord("truncated_file", f"{path} ends in the middle of the record")
         return content
+
+    def _find(self, i: int) -> tuple[int, int]:
+        """The number of the file of record i, and the record's there."""
+        file = bisect.bisect_right(self._ends, i)
+        return file, i - self._ends[file] + len(self._spans[file])
 
 
 def cache_folder() -> Path:

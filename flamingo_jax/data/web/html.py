@@ -288,7 +288,7 @@ class _Walk:
         ]
 
     def _is_phrase(self, part: _Part) -> bool:
-        if part.counts.characters > boilerplate.SHORT:
+        if max(part.counts.characters, part.last - part.first) > boilerplate.SHORT:
             return False
         pieces = self._pieces[part.first : part.last]
         if any(isinstance(piece, ImageReference) for piece in pieces):
@@ -308,15 +308,15 @@ class _Walk:
 
     def _image(self, node: LexborNode, attributes: boilerplate.Attributes) -> None:
         sources, parent = [], node.parent
-        before = parent.first_child if parent is not None and parent.tag == "picture" else None
-        while before is not None and before.mem_id != node.mem_id:
+        before = node.prev if parent is not None and parent.tag == "picture" else None
+        while before is not None and before.tag not in _IMAGES:  # a source is one image's
             if before.tag == "source":
                 sources.append(before.attributes)
-            before = before.next
+            before = before.prev
         style = dict(declarations(attributes.get("style") or ""))
         shown = [style.get(side) or attributes.get(side) for side in ("width", "height")]
         tiny = any(_pixels(size) <= _TINY for size in shown)
-        if addresses := candidates(attributes, sources):
+        if addresses := candidates(attributes, sources[::-1]):
             self._pieces.append(ImageReference(addresses, tiny))
 
     def _break(self, tag: str) -> None:
@@ -348,6 +348,7 @@ def _joined(pieces: list[str | int | ImageReference]) -> tuple[str | ImageRefere
     texts: list[str] = []
     pending = 0  # the break before what comes
     apart = True  # whether there was one since the last word or image
+    said = False  # whether there was a word since the last image
     for piece in [*pieces, None]:
         if isinstance(piece, int):
             pending, apart = max(pending, piece), True
@@ -355,9 +356,9 @@ def _joined(pieces: list[str | int | ImageReference]) -> tuple[str | ImageRefere
             if pending and not piece.strip(" "):
                 continue
             if piece.strip():
-                if apart and items and not "".join(texts).strip():
+                if apart and items and not said:
                     items[-1] = _out_of_line(items[-1])
-                apart = "\n" in piece
+                apart, said = "\n" in piece, True
             elif "\n" in piece:
                 apart = True
             texts += ["\n" * pending, piece]
@@ -367,7 +368,7 @@ def _joined(pieces: list[str | int | ImageReference]) -> tuple[str | ImageRefere
                 items.append(text)
             if piece is not None:
                 items.append(dataclasses.replace(piece, inline=not apart))
-            texts, pending, apart = [], 0, False
+            texts, pending, apart, said = [], 0, False, False
     if items:
         items[-1] = _out_of_line(items[-1])
     return tuple(items)

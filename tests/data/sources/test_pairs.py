@@ -1,14 +1,16 @@
 """Pairs: whether they are of images or of videos, which no single record decides."""
 
 import csv
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from flamingo_jax.data.bad_records import BadRecord
 from flamingo_jax.data.documents import Medium
-from flamingo_jax.data.sources import fields
+from flamingo_jax.data.sources import fields, pairs
 from flamingo_jax.data.sources.base import Source
 from flamingo_jax.data.sources.opening import open_source
 from tests.data.sources import files
@@ -88,3 +90,29 @@ def test_a_pair_whose_file_is_too_large_says_so(
     with pytest.raises(BadRecord, match=r"large\.png has more than 500 bytes") as error:
         open_source(tmp_path)[0]
     assert error.value.reason == "huge_media"
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("key", ["a", "folder/ä", "f" * 60 + "/" + "k" * 60])
+def test_a_sample_is_read_alike_whatever_kind_of_tar_it_is(kind: int, key: str) -> None:
+    buffer = io.BytesIO()
+    contents = {"jpg": b"j" * 700, "txt": b"", "json": b"{}"}
+    with tarfile.open(fileobj=buffer, mode="w", format=kind) as archive:
+        for ending, content in contents.items():
+            member = tarfile.TarInfo(f"{key}.{ending}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        end = archive.offset
+    expected = {ending: (f"{key}.{ending}", content) for ending, content in contents.items()}
+    assert pairs._members(buffer.getvalue()[:end]) == expected
+    assert pairs._plain_members(buffer.getvalue()[:end]) in ({}, expected)
+
+
+def test_plain_samples_take_the_short_way(tmp_path: Path) -> None:
+    shard(tmp_path, ["jpg", "txt"])
+    content = next(tmp_path.glob("*.tar")).read_bytes()
+    end = content.rstrip(b"\0")
+    whole = content[: -(-len(end) // 512) * 512]
+    assert pairs._plain_members(whole) == pairs._members(whole) != {}
+    for damaged in (whole[:-512], whole[:100], b"x" + whole[1:], bytes(512)):
+        assert pairs._plain_members(damaged) == {}

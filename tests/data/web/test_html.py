@@ -319,6 +319,21 @@ def test_depth_is_told_in_linear_time(piece: str) -> None:
     assert time.process_time() - start < 10  # about 0.5 s; the square of it would take minutes
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<img src=a.png>" + "<p>a</p>" * 60_000,
+        "<div>" * 900 + "<p></p>" * 60_000,
+        "<picture>" + "<source srcset=a.png><img src=b.png>" * 20_000,
+    ],
+    ids=["paragraphs after an image", "blocks of nothing", "images in one picture"],
+)
+def test_pages_are_read_in_linear_time(page: str) -> None:
+    start = time.process_time()
+    html.read(body(page))
+    assert time.process_time() - start < 10  # a second or two; the square of it would take minutes
+
+
 PIECES = [
     *("<p>", "</p>", "<div class=nav>", "</div>", "<a href=x>", "</a>", "<img src=a.png>", "text "),
     *("<table>", "<tr><td>", "</table>", "<main>", "</main>", "<pre>", "<style>a{display:none}"),
