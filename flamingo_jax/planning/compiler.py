@@ -145,6 +145,8 @@ def _read(folder: Path, seconds: float, told: Any) -> Compiled:
         found = re.match(r"allocation \d+: size (\d+), (color \d+, )?", line)
         if not found or found[2]:  # of a colour: in another memory than HBM
             continue
+        if ", thread-local" in line:  # names within a called computation for its caller's arrays
+            continue
         kind = "argument" if " parameter " in line else "temp"
         kind = "result" if kind == "temp" and "maybe-live-out" in line else kind
         sizes[kind] += int(found[1])
