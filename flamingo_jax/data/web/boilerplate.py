@@ -71,7 +71,8 @@ _BUTTONS = frozenset(
 _AROUND = " «»<>←→‹›[]|.…:"
 
 SHORT = 300
-"""Characters of a block that may be a mere phrase."""
+"""Most characters of a block that may be a mere phrase, and most pieces: without that, blocks of
+nothing within each other would be read again for each of those around them."""
 _DENSE = 0.6
 _FEW_LINKS = 3
 _LONG_LINK = 100
