@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from tests.tiny_run import free_port
 from tests.training.test_step import WEIGHTS, layout_of, pixel_setting, state_of, with_images
 
 DEVICES = 8
+HEARD = 5.0
+"""Seconds in which JAX, which looks for a SIGTERM once a second, has told the other process."""
 CONFIG = LoopConfig(steps=6, log_every=1, save_every=2)
 pytestmark = pytest.mark.slow
 
@@ -43,6 +46,7 @@ class Rows:
         i, self._taken = self._taken, self._taken + 1
         if i == self._stop[0]:
             signal.raise_signal(self._stop[1])
+            time.sleep(HEARD)
         rows = self._layout.rows(4)
         with self._log.open("a") as file:
             file.write(json.dumps([i, rows]) + "\n")
