@@ -213,6 +213,7 @@ def test_a_row_changes_one_or_two_fields_of_the_baseline(name: str) -> None:
     assert base == configuration.resolve(flamingo_3b.get_config())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_MODEL)
 def test_a_row_trains_what_it_should_and_nothing_else(name: str) -> None:
     config = shrunk(row(name))
@@ -255,6 +256,7 @@ def test_the_mlp_has_the_parameters_of_the_perceiver() -> None:
     assert sizes["resampler_transformer"] == pytest.approx(sizes["baseline"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_baseline_accumulates_the_gradients_of_all_data_sets() -> None:
     config = shrunk(row("baseline"))
     found = train(config, [list(config.mixture.datasets)], make_optimizer(config.optimizer, 1))

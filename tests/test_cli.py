@@ -22,6 +22,7 @@ def command(module: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -107,6 +108,7 @@ def test_mistakes_of_a_training_command(tmp_path: Path, options: list[str], sent
     assert not list(tmp_path.iterdir())  # nothing was begun
 
 
+@pytest.mark.slow
 def test_two_processes_find_each_other_before_anything_else(tmp_path: Path) -> None:
     """Both see two devices, one each, where the mesh has four."""
     line = [sys.executable, "-m", "flamingo_jax.train", "--config=configs/openmoji_pod.py:4"]

@@ -122,6 +122,7 @@ def test_the_pages_commands_run_in_their_order(
     np.testing.assert_array_equal(exported.logits(tokens, pixels), run.logits(tokens, pixels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

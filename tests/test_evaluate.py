@@ -31,6 +31,7 @@ def test_the_recipe_is_the_suites_own_protocol() -> None:
     assert asked.protocol == SuiteConfig(benchmarks=("all",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
@@ -74,6 +75,7 @@ def test_what_cannot_be_asked_is_told_first(tiny_run: Path, option: str, sentenc
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_validation_split_is_measured_and_reported_beside_the_test(
     tiny_run: Path, tmp_path: Path
 ) -> None:

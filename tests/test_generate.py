@@ -34,6 +34,7 @@ def generate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return python("flamingo_jax.generate", f"--model={folder}", *options)
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_python_returns(
     tiny_run: Path, model: Flamingo, picture: Path
 ) -> None:
@@ -45,6 +46,7 @@ def test_the_command_prints_what_python_returns(
     assert done.stdout == f"{text.strip()}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -71,6 +71,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_no_import_asks_for_devices() -> None:
     """Several processes find each other before that, and with recipes read already."""
     paths = [path.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("*.py")]

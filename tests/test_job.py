@@ -99,6 +99,7 @@ def test_stages_and_metrics_are_all_there(whole: Path) -> None:
     assert {"jax", "git", "device"} <= set(json.loads((whole / "versions.json").read_text()))
 
 
+@pytest.mark.slow
 def test_killed_three_times_and_still_the_same(whole: Path, tmp_path: Path) -> None:
     """SIGKILL in vision pretraining, after a save of Flamingo training, and between two saves."""
     folder = tmp_path / "run"
@@ -296,6 +297,7 @@ def test_a_run_goes_on_with_another_mesh_and_other_workers(whole: Path) -> None:
         job.claim(dataclasses.replace(other, loop=dataclasses.replace(other.loop, steps=9)), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -52,6 +52,7 @@ def test_a_loaded_model_equals_the_saved_one(tmp_path, monkeypatch):
     assert model.tokenizer.encode("a<image>") == [3, 1]
 
 
+@pytest.mark.slow
 def test_python_users_are_told_nothing_that_is_not_theirs():
     """No library's warning comes with a model or its drawings."""
     lines = f"""

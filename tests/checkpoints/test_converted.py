@@ -115,6 +115,7 @@ def test_a_model_goes_out_and_comes_back_bit_for_bit(tiny: Tiny, tmp_path: Path)
         assert (tmp_path / "twice" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_exported_files_that_are_not_whole_are_told(tiny: Tiny, tmp_path: Path) -> None:
     converted.save(published(tiny), tmp_path / "out")
     runs.export(tmp_path / "out", tmp_path / "shared")

@@ -111,6 +111,7 @@ def torch_inputs(tokens, videos, attention_mask) -> tuple:
     return torch.from_numpy(tokens), pixels, locations, torch.from_numpy(attention_mask)
 
 
+@pytest.mark.slow
 def test_logits_and_greedy_tokens_of_videos(pair):
     """Rows: text before and after two of them; one, padded on the right; none, on the left."""
     model, ours = pair

@@ -34,6 +34,7 @@ def pages(tmp_path: Path) -> Path:
     return site(tmp_path / "pages", {"a.html": PAGE}, pictures)
 
 
+@pytest.mark.slow
 def test_extraction_and_hashes(pages: Path, tmp_path: Path) -> None:
     out, hashes = tmp_path / "new" / "out", tmp_path / "hashes.txt"
     done = run("extract", f"--input={pages}", f"--output={out}")

@@ -62,6 +62,7 @@ def prompts(supports=SUPPORTS) -> tuple[list[str], list[list[np.ndarray]]]:
     return texts, shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_written_answers_are_those_of_one_prompt_at_a_time(handle: Flamingo, shared: bool) -> None:
     answerer = Answerer(handle, store(handle), 4, BEAMS, NEW)

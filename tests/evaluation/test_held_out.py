@@ -34,6 +34,7 @@ def variables() -> dict:
     return jax.jit(MODEL.init)(jax.random.key(0), *inputs)
 
 
+@pytest.mark.slow
 def test_each_example_by_itself(tmp_path: Path, tokenizer: Tokenizer, variables: dict) -> None:
     config = dataset(many(tmp_path / "set", 22), held_out=2)
     mixture = MixtureConfig((config, dataclasses.replace(config, name="all", held_out=0)))

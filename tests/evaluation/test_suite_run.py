@@ -70,6 +70,7 @@ def test_what_has_no_score_is_told_after_all_else_is_written(tmp_path: Path) -> 
     assert (out / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_other_figures_and_finished_lines_outlive_a_stage_that_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

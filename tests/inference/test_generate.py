@@ -29,6 +29,7 @@ def greedy(next_log_probs, b: int, stop: tuple[int, ...]) -> list[int]:
     return ids
 
 
+@pytest.mark.slow
 def test_greedy_equals_uncached(tiny, next_log_probs):
     got = generate(tiny.config, tiny.weights, tiny.prompt, GenerationConfig(STEPS), (VOCAB,))
     assert got == [greedy(next_log_probs, b, (VOCAB,)) for b in range(2)]
@@ -54,6 +55,7 @@ def test_a_row_does_not_depend_on_its_neighbours(tiny):
         np.testing.assert_allclose(together[b], alone[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_media_keys_are_computed_once(tiny):
     """The decoding step reads the resampled media from the cache only."""
     start = prefill(tiny.config, tiny.weights, tiny.prompt, 8)

@@ -13,6 +13,7 @@ from flamingo_jax.models.xattn import media_mask
 from tests.inference.conftest import N, build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 0.3)])
 def test_logits_equal_the_training_model(dtype, error):
     config, variables, weights, prompt, features = build(0.8, dtype)

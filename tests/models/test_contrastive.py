@@ -2,6 +2,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from flamingo_jax.models.contrastive import (
     ContrastiveConfig,
@@ -24,6 +25,7 @@ def test_loss_matches_equations_2_and_3():
     np.testing.assert_allclose(found, total, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_towers_give_unit_vectors_and_the_initial_temperature():
     model = ContrastiveModel(TINY, ContrastiveConfig(embedding=6, text_hidden=8, temperature=0.05))
     images, texts = (

@@ -95,6 +95,7 @@ def test_squeeze_excite_keeps_its_input_when_the_gate_is_undecided():
     np.testing.assert_allclose(layer.apply(variables, x), x, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_signal_variance_grows_by_alpha_squared_a_block_and_starts_anew_at_transitions():
     """arXiv:2101.08692, §3: 1 after a transition, plus alpha² for each residual branch.
 

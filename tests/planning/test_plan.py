@@ -70,6 +70,7 @@ def test_a_plan_has_what_a_whole_compilation_tells() -> None:
     assert json.loads(json.dumps(report.as_json(plan)))["topology"] == "v5e:2x2"
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_step_whatever_the_mesh_and_remat() -> None:
     plain = dataclasses.replace(tiny(), remat="none")
     alone = train_program(plain, parse("v5e:1x1")).told
@@ -151,6 +152,7 @@ def test_batches_keep_their_proportions() -> None:
         scaled(config, 1.25)
 
 
+@pytest.mark.slow
 def test_steps_that_take_turns_are_planned_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     def compiled(build: Any, config: RunConfig, topology: Any) -> Compiled:
         (dataset,) = config.mixture.datasets
@@ -188,6 +190,7 @@ def test_a_search_ranks_what_fits_by_speed() -> None:
     assert report.as_ranking(plans).count("\n") == len(plans)
 
 
+@pytest.mark.slow
 def test_prefill_and_decoding() -> None:
     prefill, decode = plan_serving("tiny", tiny(), parse("v5e:2x2"), Load(4, 32, 2, 32))
     assert (prefill.program, decode.program) == ("prefill", "decode")

@@ -2,6 +2,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from flamingo_jax.training.augment import AugmentConfig, augment
 
@@ -19,6 +20,7 @@ def test_without_changes_the_images_stay():
     np.testing.assert_allclose(views, images(), atol=0.01)
 
 
+@pytest.mark.slow
 def test_mirroring():
     config = AugmentConfig(**OFF | {"flip": 1.0})
     views = augment(jax.random.key(0), images(), config)

@@ -58,6 +58,7 @@ def whole(tmp_path_factory):
     return folder, run(folder)
 
 
+@pytest.mark.slow
 def test_results_are_told_for_both_held_out_splits(whole):
     folder, _ = whole
     results = json.loads((folder / "results.json").read_text())
@@ -79,6 +80,7 @@ def test_a_stall_is_told(tmp_path, monkeypatch, caplog):
     assert "Stalled: making the pairs of step 4 of vision pretraining for 0.00333" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_not_saved(tmp_path):
     config = dataclasses.replace(CONFIG, learning_rate=float("inf"))
     with pytest.raises(UserError, match=r"step \d of vision pretraining was not finite.*lower vis"):

@@ -230,6 +230,7 @@ def profiled(folder: Path) -> None:
     run(folder, profiled=range(2, 4))
 
 
+@pytest.mark.slow
 def test_a_profile_of_some_steps(tmp_path: Path) -> None:
     alone(profiled, tmp_path)
     (trace,) = (tmp_path / "tensorboard" / "plugins" / "profile").rglob("*.xplane.pb")
@@ -261,6 +262,7 @@ def stopped_within_a_profile(folder: Path) -> None:
         jax.profiler.stop_trace()
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_within_a_profile_goes_on(tmp_path: Path) -> None:
     alone(stopped_within_a_profile, tmp_path)
 
@@ -273,6 +275,7 @@ def test_a_profile_of_no_step_to_come_is_told(
     assert not traces(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encodes", [False, True])
 def test_the_encoder_s_work_is_no_wait_for_data(tmp_path: Path, encodes: bool) -> None:
     class Slow(Numbered):

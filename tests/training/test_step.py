@@ -77,6 +77,7 @@ def run(
     return state, rows
 
 
+@pytest.mark.slow
 def test_gradients_are_the_weighted_sum_of_the_data_sets() -> None:
     model, params, frozen = setting()
     inputs = {"episodes": inputs_of(0), "pairs": inputs_of(1, B=2, T=5, N=1)}
@@ -96,6 +97,7 @@ def test_gradients_are_the_weighted_sum_of_the_data_sets() -> None:
     np.testing.assert_allclose(metrics["grad_norm"], optax.global_norm(expected), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unroll", [False, True])
 def test_remat_changes_memory_and_no_number(unroll: bool) -> None:
     config, inputs = tiny_config(0.5, layers=4), inputs_of(0, B=8, T=48)
@@ -123,6 +125,7 @@ def test_another_shape_is_refused_rather_than_compiled() -> None:
         step(state, frozen, {"episodes": inputs_of(0, T=13)})
 
 
+@pytest.mark.slow
 def test_data_sets_in_turn_take_one_program_each() -> None:
     """Round robin: a step with the inputs of one data set has that data set's loss alone."""
     model, params, frozen = setting()
@@ -145,6 +148,7 @@ def test_data_sets_in_turn_take_one_program_each() -> None:
     chex.assert_trees_all_close(got, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_only_groups_with_a_rate_change() -> None:
     _, params, _ = setting()
     state, _ = run(learning_rate=0.0, gate_learning_rate=0.1)
@@ -229,6 +233,7 @@ def pixel_setting() -> tuple[FlamingoModel, Any, Any]:
     return model, variables["params"], variables["frozen"]
 
 
+@pytest.mark.slow
 def test_images_are_encoded_in_the_step_as_before_it() -> None:
     model, params, frozen = pixel_setting()
     pixels = {"episodes": with_images(0), "pairs": with_images(1, B=2, T=5, N=1)}
