@@ -268,6 +268,7 @@ def test_the_baseline_accumulates_the_gradients_of_all_data_sets() -> None:
     assert told["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_round_robin_takes_a_step_for_each_data_set() -> None:
     config = shrunk(row("round_robin"))
     assert config.mixture.schedule == "round_robin"

@@ -137,6 +137,7 @@ def test_a_config_with_a_mistake_of_its_own(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "options", "part"),
     [

@@ -12,6 +12,8 @@ from flamingo_jax.data.media import encode_gif
 from flamingo_jax.inference.handle import Flamingo
 from tests.tiny_run import finished, python
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tiny_run() -> Path:
@@ -34,7 +36,6 @@ def generate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return python("flamingo_jax.generate", f"--model={folder}", *options)
 
 
-@pytest.mark.slow
 def test_the_command_prints_what_python_returns(
     tiny_run: Path, model: Flamingo, picture: Path
 ) -> None:
@@ -46,7 +47,6 @@ def test_the_command_prints_what_python_returns(
     assert done.stdout == f"{text.strip()}\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

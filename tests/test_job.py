@@ -89,6 +89,7 @@ def copied(whole: Path, folder: Path, *without: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_stages_and_metrics_are_all_there(whole: Path) -> None:
     assert [row["step"] for row in read_rows(whole / "metrics.jsonl")] == [*range(1, STEPS + 1)]
     rows = read_rows(whole / "vision" / "metrics.jsonl")
@@ -244,6 +245,7 @@ def fill(path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_what_is_frozen_is_stored_once(whole: Path) -> None:
     """In a folder of its own; a step holds three arrays for each new one, and counts."""
     frozen = {np.shape(leaf) for leaf in jax.tree.leaves(load_tree(whole / "frozen"))}
@@ -258,6 +260,7 @@ def test_what_is_frozen_is_stored_once(whole: Path) -> None:
     assert [path.parent for path in whole.rglob("frozen")] == [whole]
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_config_says_what_differs(whole: Path) -> None:
     loop = dataclasses.replace(tiny_job.CONFIG.loop, steps=9)
     other = dataclasses.replace(tiny_job.CONFIG, loop=loop, seed=4)
@@ -283,6 +286,7 @@ def test_frozen_weights_that_cannot_be_split_are_told_before_anything_is_made() 
         job.check_split(config, layout)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_mesh_and_other_workers(whole: Path) -> None:
     config = tiny_job.CONFIG
     other = dataclasses.replace(

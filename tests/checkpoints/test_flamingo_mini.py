@@ -131,6 +131,7 @@ def test_logits_and_greedy_tokens_of_videos(pair):
     np.testing.assert_array_equal(found, generated)
 
 
+@pytest.mark.slow
 def test_logits_of_images_by_a_mask(pair):
     """Images are videos of one frame. Without the cache, the generated tokens are the same."""
     model, ours = pair

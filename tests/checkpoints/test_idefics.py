@@ -117,6 +117,7 @@ def test_logits_with_no_one_and_two_images_and_padding_on_either_side(pair):
     assert np.abs(logits[real]).max() > 1
 
 
+@pytest.mark.slow
 def test_logits_and_greedy_tokens_by_media_tokens(pair):
     """32 greedy tokens after two images, one, and none, padded on the left; with cache, and by
     the logits of the whole sequence, which are computed without one."""

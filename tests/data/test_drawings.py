@@ -13,7 +13,6 @@ from flamingo_jax.data.openmoji.catalogue import CATEGORIES, base_of, split_of
 from flamingo_jax.errors import UserError
 
 
-@pytest.mark.slow
 def test_no_base_is_in_two_splits(drawings: list[Drawing]) -> None:
     by_split = {split: {d.base for d in drawings if d.split == split} for split in SPLITS}
     assert not by_split["train"] & by_split["test"]

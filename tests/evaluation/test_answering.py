@@ -73,6 +73,7 @@ def test_written_answers_are_those_of_one_prompt_at_a_time(handle: Flamingo, sha
     assert [tokenizer.decode(list(reply.tokens)) for reply in found] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_candidates_weigh_as_much_as_one_prompt_at_a_time(handle: Flamingo, shared: bool) -> None:
     answerer = Answerer(handle, store(handle), 4, BEAMS, NEW)

@@ -55,7 +55,6 @@ def text(folder: Path) -> str:
     return (folder / "predictions.jsonl").read_text()
 
 
-@pytest.mark.slow
 def test_lines_tell_how_an_answer_came_about(undisturbed: Path) -> None:
     lines = [json.loads(line) for line in text(undisturbed).splitlines()]
     of = {(line["benchmark"], line["shots"], line["query"]): line for line in lines}

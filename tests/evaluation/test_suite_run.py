@@ -98,6 +98,7 @@ def test_the_other_figures_and_finished_lines_outlive_a_stage_that_is_left_out(
     assert (out / "predictions.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_blank_images_tell_nothing_of_overlap(tmp_path: Path) -> None:
     data, out = write_data(tmp_path / "data"), tmp_path / "out"
     blank = dataclasses.replace(CONFIG, seeds=(0,), images="blank", beams=1)

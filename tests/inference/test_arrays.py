@@ -52,6 +52,7 @@ def test_padding_on_either_side_changes_nothing(handle: Flamingo, side: str) -> 
     assert not got[~kept].any()
 
 
+@pytest.mark.slow
 def test_a_mask_of_media_is_what_tokens_see(handle: Flamingo, tiny: Tiny) -> None:
     """Both, none or the later of two images, against the language model called with that mask."""
     mask = DRAW.random((2, 7, 2)) < 0.5

@@ -66,6 +66,7 @@ def test_generated_text_is_the_likeliest(handle):
     assert text == handle.tokenizer.decode([int(logits.argmax())])
 
 
+@pytest.mark.slow
 def test_options_of_generation_by_place_by_name_and_by_default(handle):
     asked = handle.generate(PROMPTS, MEDIA, max_new_tokens=4, num_beams=2)
     assert handle.generate(PROMPTS, MEDIA, 4, 2) == asked

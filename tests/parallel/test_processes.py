@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from flamingo_jax import config as configuration
 from tests import tiny_job
 from tests.tiny_run import ROOT, free_port
@@ -21,6 +23,7 @@ def get_config():
 """A batch of each data set that two processes can share."""
 
 
+@pytest.mark.slow
 def test_a_mistake_that_the_first_process_finds_ends_all(tmp_path: Path) -> None:
     recipe, workdir = tmp_path / "recipe.py", tmp_path / "run"
     recipe.write_text(CONFIG)

@@ -100,6 +100,7 @@ def test_limits_by_hand() -> None:
     assert limits(kept, topology, mesh, links)["hbm"] == pytest.approx(4.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("topology", "mesh", "batches"),
     [

@@ -68,6 +68,7 @@ def test_results_are_told_for_both_held_out_splits(whole):
         assert all(0 <= split[name] <= 1 for name in ("knn5_category", "retrieval_top5"))
 
 
+@pytest.mark.slow
 def test_a_stall_is_told(tmp_path, monkeypatch, caplog):
     make = Pairs.__call__
 

@@ -157,6 +157,7 @@ def test_only_groups_with_a_rate_change() -> None:
     assert jax.tree.map(lambda group: group != "gates", groups) == same
 
 
+@pytest.mark.slow
 def test_the_state_holds_no_frozen_weight() -> None:
     state, _ = run(1)
     shapes = {leaf.shape for leaf in jax.tree.leaves(state)}
@@ -176,6 +177,7 @@ def test_loss_falls_on_one_batch() -> None:
     assert losses[-1] < losses[0] - 0.5
 
 
+@pytest.mark.slow
 def test_frozen_weights_cost_no_gradient() -> None:
     """FLOPs: the trained step costs less than one that also differentiates the frozen weights."""
     model, params, frozen = setting()
