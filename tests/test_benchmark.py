@@ -6,11 +6,12 @@ import subprocess
 import sys
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from flamingo_jax.errors import UserError
-from flamingo_jax.speed import suite, workload
+from flamingo_jax.speed import suite, training, workload
 from tests.tiny_run import ROOT
 
 CONFIG = ROOT / "configs" / "benchmark_common.py"
@@ -94,9 +95,12 @@ def test_the_configuration_is_told_in_the_compared_words() -> None:
 def test_generation_makes_all_tokens_and_training_steps_follow_each_other() -> None:
     config = workload.read(recipe(**TINY))
     assert np.shape(workload.generation(config, 2)()) == (2, 3)
-    step = workload.training_step(config)
-    step()
-    step()
+    step = training.training_step(config)
+    before = jax.tree.map(np.array, step.state.params)
+    assert all(np.isfinite(step()["loss"]) for _ in range(2))
+    assert int(step.state.step) == 2
+    changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, step.state.params)
+    assert all(jax.tree.leaves(changed))
 
 
 def test_a_training_runs_recipe_is_a_config_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def _train_step(config: RunConfig, layout: Layout) -> tuple[Any, tuple[Any, ...]
     inputs = {dataset.name: _inputs(config, dataset, layout) for dataset in datasets}
     weights = {dataset.name: dataset.weight for dataset in datasets}
     step = make_step(FlamingoModel(config.model), _optimizer(config), weights, layout)
-    return step, (layout.abstract(state), layout.abstract(frozen), inputs)
+    return step.jitted, (layout.abstract(state), layout.abstract(frozen), inputs)
 
 
 def _inputs(config: RunConfig, dataset: DatasetConfig, layout: Layout) -> Inputs:

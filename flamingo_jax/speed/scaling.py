@@ -19,19 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from flamingo_jax.errors import UserError
-from flamingo_jax.models.axes import parameter_axes
-from flamingo_jax.models.flamingo import FlamingoModel
-from flamingo_jax.parallel.layout import make_layout
 from flamingo_jax.parallel.mesh import MeshConfig
-from flamingo_jax.speed.workload import BenchmarkConfig, random_inputs, random_variables
-from flamingo_jax.training.loss import Inputs
-from flamingo_jax.training.optimizer import make_optimizer
-from flamingo_jax.training.state import TrainState
-from flamingo_jax.training.step import make_step
+from flamingo_jax.speed.training import training_step
+from flamingo_jax.speed.workload import BenchmarkConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,56 +138,20 @@ def measure_point(config: BenchmarkConfig) -> dict[str, float]:
       for weights, state and inputs; `loss`, after the last step.
     """
     jax.config.update("jax_enable_compilation_cache", False)
-    model, work = FlamingoModel(config.model), config.work
-    layout = make_layout(config.mesh, parameter_axes)
-    variables = layout.place(_weights(config))
-    frozen = variables["frozen"]
-    optimizer = make_optimizer(config.optimizer, 10_000)
-    state = layout.place(TrainState.create(variables["params"], optimizer))
-    inputs = jax.device_put({"all": _inputs(config)}, layout.batch)
-    step: Any = make_step(model, optimizer, {"all": 1.0}, layout)
-    began = time.perf_counter()
-    program = step.lower(state, frozen, inputs).compile()
-    compile_s = time.perf_counter() - began
+    step = training_step(config)
     seconds, metrics = [], {}
-    for _ in range(1 + work.repeats):
+    for _ in range(1 + config.work.repeats):
         began = time.perf_counter()
-        state, metrics = jax.block_until_ready(program(state, frozen, inputs))
+        metrics = step()
         seconds.append(time.perf_counter() - began)
-    memory = program.memory_analysis()
+    memory = step.program.memory_analysis()
     return {
         "step_s": round(min(seconds[1:]), 4),
-        "compile_s": round(compile_s, 2),
+        "compile_s": round(step.compile_s, 2),
         "temp_mb": round(memory.temp_size_in_bytes / 1e6, 1),
         "argument_mb": round(memory.argument_size_in_bytes / 1e6, 1),
         "loss": round(float(metrics["loss"]), 6),
     }
-
-
-def _weights(config: BenchmarkConfig) -> Any:
-    """Collections `params` and `frozen`, drawn by NumPy: the model's own takes another program."""
-    draw = np.random.default_rng(config.seed)
-    shapes = jax.eval_shape(lambda: random_variables(config))
-    return jax.tree.map(
-        lambda leaf: np.asarray(0.02 * draw.standard_normal(leaf.shape), leaf.dtype), shapes
-    )
-
-
-def _inputs(config: BenchmarkConfig) -> Inputs:
-    """Sequences with their images, the loss on every next token."""
-    work = config.work
-    tokens_BxT, index_BxT, images_MxHxWx3 = random_inputs(config, work.batch, work.tokens)
-    shape = (work.batch, work.images, 1, *images_MxHxWx3.shape[1:])
-    at_BxA = np.tile(np.arange(work.tokens - 1, dtype=np.int32), (work.batch, 1))
-    return Inputs(
-        tokens_BxT=tokens_BxT,
-        media_index_BxT=index_BxT,
-        features_BxNxFxPxC=None,
-        images_BxNxFxHxWx3=images_MxHxWx3.reshape(shape),
-        at_BxA=at_BxA,
-        targets_BxA=tokens_BxT[:, 1:],
-        weights_BxA=np.ones(at_BxA.shape, np.float32),
-    )
 
 
 def _processor() -> str:

@@ -5,7 +5,7 @@ before each update, which the ablation found better than one data set a step, in
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,13 +15,46 @@ import optax
 
 from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import Layout
+from flamingo_jax.parallel.memory import give_back
 from flamingo_jax.training.loss import Inputs, answer_loss
 from flamingo_jax.training.state import TrainState
 
 Array = jax.Array
 
 
-Step = Callable[[TrainState, Any, dict[str, Inputs]], tuple[TrainState, dict[str, Array]]]
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """step(state, frozen, inputs by data set) -> (state, metrics); the state is donated.
+
+    Metrics are scalars: `loss`, `loss/NAME`, `grad_norm`, `skipped` and `bad_steps`. The state and
+    the frozen weights must lie on the mesh already (`layout.place`). There is one program for each
+    group of data sets that is given: shapes may not change, nor where arrays lie.
+
+    Attributes:
+      jitted: the function.
+      programs: compiled, by the names of the data sets.
+    """
+
+    jitted: Any
+    programs: dict[frozenset[str], Any] = dataclasses.field(default_factory=dict)
+
+    def __call__(
+        self, state: TrainState, frozen: Any, inputs: dict[str, Inputs]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """Takes a step; the first with these data sets compiles it.
+
+        Raises:
+          TypeError: a shape or type is another than when it was compiled.
+        """
+        program = self.programs.get(frozenset(inputs)) or self.compile(state, frozen, inputs)
+        return program(state, frozen, inputs)
+
+    def compile(self, state: Any, frozen: Any, inputs: dict[str, Inputs]) -> Any:
+        """The program for these data sets, given arrays or their shapes; kept for the calls."""
+        program = self.jitted.lower(state, frozen, inputs).compile()
+        give_back()
+        self.programs[frozenset(inputs)] = program
+        return program
 
 
 def encoded(model: FlamingoModel, frozen: Any, inputs: dict[str, Inputs]) -> dict[str, Inputs]:
@@ -73,30 +106,19 @@ def make_step(
     weights: Mapping[str, float],
     layout: Layout,
 ) -> Step:
-    """The jitted step.
-
-    A step whose loss or gradient is not finite changes neither parameters nor optimizer.
+    """The step. One whose loss or gradient is not finite changes neither parameters nor optimizer.
 
     Args:
       model: its `params` are trained; `frozen` is an argument of the step, never a constant.
       optimizer: from `make_optimizer`.
       weights: λ of each data set; a step takes those whose inputs it is given.
       layout: how batches, parameters and what is frozen lie on the mesh.
-
-    Returns:
-      step(state, frozen, inputs by data set) -> (state, metrics); the state is donated. Metrics
-      are scalars: `loss`, `loss/NAME`, `grad_norm`, `skipped` and `bad_steps`. The state and the
-      frozen weights must lie on the mesh already (`layout.place`), and shapes may not change: the
-      step raises AssertionError rather than compile twice for the same data sets.
     """
-    traced: set[frozenset[str]] = set()
 
     def step(
         state: TrainState, frozen: Any, inputs: dict[str, Inputs]
     ) -> tuple[TrainState, dict[str, Array]]:
         given = {name: weight for name, weight in weights.items() if name in inputs}
-        assert frozenset(given) not in traced, f"The step of {[*given]} is traced again: why?"
-        traced.add(frozenset(given))
         with layout.active():
             inputs = encoded(model, frozen, inputs)
             total = jax.tree.map(jnp.zeros_like, state.params)
@@ -111,7 +133,24 @@ def make_step(
         state, told = update(state, optimizer, layout.constrain(total), metrics["loss"])
         return layout.constrain(state), {**metrics, **told}
 
-    return jax.jit(step, in_shardings=(None, None, layout.batch), donate_argnums=(0,))
+    jitted = jax.jit(
+        step,
+        in_shardings=(None, None, layout.batch),
+        donate_argnums=(0,),
+        compiler_options=_options(model, layout),
+    )
+    return Step(jitted)
+
+
+def _options(model: FlamingoModel, layout: Layout) -> dict[str, str]:
+    """XLA's, where they are not its defaults.
+
+    On a CPU it orders operations for the most to run at a time, and so much of what `remat` saves
+    is lost again: Adam's moments are copied before the forward pass, for instance.
+    """
+    if model.config.remat == "none" or layout.mesh.devices.flat[0].platform != "cpu":
+        return {}
+    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 def update(
