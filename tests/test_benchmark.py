@@ -100,7 +100,7 @@ def test_generation_makes_all_tokens_and_training_steps_follow_each_other() -> N
     assert all(np.isfinite(step()["loss"]) for _ in range(2))
     assert int(step.state.step) == 2
     changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, step.state.params)
-    assert all(jax.tree.leaves(changed))
+    assert any(jax.tree.leaves(changed))
 
 
 def test_a_training_runs_recipe_is_a_config_too(monkeypatch: pytest.MonkeyPatch) -> None:
