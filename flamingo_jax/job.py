@@ -33,7 +33,7 @@ from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.flamingo import FlamingoModel, gates, stack_layers
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.parallel.layout import Layout, make_layout
-from flamingo_jax.parallel.processes import lead, lead_first, wait_for_all
+from flamingo_jax.parallel.processes import end_when_told, lead, lead_first, wait_for_all
 from flamingo_jax.runs import load, run_variables
 from flamingo_jax.training.contrastive import pretrain
 from flamingo_jax.training.loop import train
@@ -76,6 +76,7 @@ def run(config: RunConfig, folder: Path, profiled: range = range(0)) -> None:
     features = feature_cache(config, folder, drawings)
     with timed(clock, "flamingo"):
         train_flamingo(config, folder, drawings, tokenizer, layout, features, profiled)
+    end_when_told()
     if not (folder / "results.json").exists():
         with timed(clock, "evaluation"):
             found = evaluate(load(folder, features=features), drawings, config.evaluation, "test")

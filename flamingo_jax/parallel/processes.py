@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import jax
@@ -43,6 +45,47 @@ def start(coordinator: str | None, count: int | None, index: int | None) -> None
         ) from error
 
 
+@contextlib.contextmanager
+def ended_by_a_loss() -> Iterator[None]:
+    """Ends this process, with a message and status 1, where the loss of another one shows inside.
+
+    At once, since all that is done on the way out waits for every process. Where the network does
+    not tell, JAX's heartbeat ends what is left after 100 seconds.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # as which depends on the place
+        if jax.process_count() == 1 or not _LOST.search(str(error)):
+            raise
+        reason = str(error).splitlines()[0][:200]
+        print(
+            f"Process {jax.process_index()} of {jax.process_count()} lost another one ({reason}): "
+            "start all of them again with the same command, which goes on from the newest "
+            "checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+
+def end_when_told() -> None:
+    """From here on SIGTERM and SIGINT end this process, one of several, at once with status 130.
+
+    For what comes after the loops that all stop after the same step: JAX, which tells them, leaves
+    the signal without effect elsewhere. The others end when they next wait for this one.
+    """
+    if jax.process_count() == 1:
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        print("Stopped: the same command goes on from the last finished stage.", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(130)  # on the way out, too, JAX would wait for the others
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+
+
 def lead() -> bool:
     """Whether this is the process that prints, and writes what is written once."""
     return jax.process_index() == 0
@@ -52,7 +95,8 @@ def all_agree(yes: bool) -> bool:
     """Whether every process says yes."""
     if jax.process_count() == 1:
         return yes
-    return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
+    with ended_by_a_loss():
+        return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
 
 
 def gathered(value: Any) -> list[Any]:
@@ -60,17 +104,19 @@ def gathered(value: Any) -> list[Any]:
     if jax.process_count() == 1:
         return [value]
     text = json.dumps(value).encode()
-    sizes = multihost_utils.process_allgather(np.array(len(text)))
-    padded = np.zeros(int(sizes.max()), np.uint8)
-    padded[: len(text)] = np.frombuffer(text, np.uint8)
-    texts = multihost_utils.process_allgather(padded)
+    with ended_by_a_loss():
+        sizes = multihost_utils.process_allgather(np.array(len(text)))
+        padded = np.zeros(int(sizes.max()), np.uint8)
+        padded[: len(text)] = np.frombuffer(text, np.uint8)
+        texts = multihost_utils.process_allgather(padded)
     return [json.loads(row[:size].tobytes()) for row, size in zip(texts, sizes, strict=True)]
 
 
 def wait_for_all(name: str) -> None:
     """Returns when every process has come here; `name` tells places apart."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+        with ended_by_a_loss():
+            multihost_utils.sync_global_devices(name)
 
 
 @contextlib.contextmanager
@@ -91,26 +137,3 @@ def lead_first(name: str) -> Iterator[None]:
         yield
     else:
         raise UserError(f"Process 0 stopped in its part of {name!r}, for the reason that it tells.")
-
-
-@contextlib.contextmanager
-def ended_by_a_loss() -> Iterator[None]:
-    """Ends this process, with a message and status 1, where the loss of another one shows inside.
-
-    At once, since all that is done on the way out waits for every process. Where the network does
-    not tell, JAX's heartbeat ends what is left after 100 seconds.
-    """
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or not _LOST.search(str(error)):
-            raise
-        reason = str(error).splitlines()[0][:200]
-        print(
-            f"Process {jax.process_index()} of {jax.process_count()} lost another one ({reason}): "
-            "start all of them again with the same command, which goes on from the newest "
-            "checkpoint.",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)

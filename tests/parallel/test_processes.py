@@ -1,8 +1,10 @@
 """What one of several processes meets, the others hear of."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,18 @@ def get_config():
     return config
 """
 """A batch of each data set that two processes can share."""
+AFTER_THE_LOOPS = """
+import sys, time
+from flamingo_jax.parallel import processes
+processes.start(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
+processes.wait_for_all("loops")
+processes.end_when_told()
+print("ready", flush=True)
+if sys.argv[2] == "0":
+    processes.wait_for_all("report")
+time.sleep(100)
+"""
+"""The first waits for the second, which works."""
 
 
 @pytest.mark.slow
@@ -37,4 +51,20 @@ def test_a_mistake_that_the_first_process_finds_ends_all(tmp_path: Path) -> None
     assert [process.returncode for process in running] == [1, 1], (first, second)
     assert f"{workdir} holds a run of another config (" in first
     assert "Process 0 stopped in its part of 'claim'" in second
+    assert "Traceback" not in first + second
+
+
+@pytest.mark.slow
+def test_sigterm_after_the_loops_ends_all() -> None:
+    port = str(free_port())
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    lines = [[sys.executable, "-c", AFTER_THE_LOOPS, port, str(i)] for i in (0, 1)]
+    running: list[Any] = [subprocess.Popen(line, text=True, cwd=ROOT, **options) for line in lines]
+    for process in running:
+        assert any("ready" in line for line in process.stdout)  # after what gloo says of itself
+    running[1].send_signal(signal.SIGTERM)
+    first, second = (process.communicate(timeout=60)[1] for process in running)
+    assert [process.returncode for process in running] == [1, 130], (first, second)
+    assert "Process 0 of 2 lost another one" in first
+    assert second.endswith("Stopped: the same command goes on from the last finished stage.\n")
     assert "Traceback" not in first + second
