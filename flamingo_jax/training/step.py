@@ -145,8 +145,8 @@ def make_step(
 def _options(model: FlamingoModel, layout: Layout) -> dict[str, str]:
     """XLA's, where they are not its defaults.
 
-    On a CPU it orders operations for the most to run at a time, and so much of what `remat` saves
-    is lost again: Adam's moments are copied before the forward pass, for instance.
+    On a CPU it orders operations so that the most can run at a time, which loses much of what
+    `remat` saves: Adam's moments are copied before the forward pass, for instance.
     """
     if model.config.remat == "none" or layout.mesh.devices.flat[0].platform != "cpu":
         return {}
