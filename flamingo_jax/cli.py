@@ -84,11 +84,10 @@ def run(
 
 _ALLOCATION = {
     "hugetlb": 1,  # huge pages: in pages of 4 kB a fifth of the time goes into making them
-    # What is freed is kept for the next step, not given back and made anew, which is another fifth:
-    # so one heap for all threads, no end of which is cut off. All but the largest blocks: those of
-    # a step's intermediate values, which may leave holes in which the next one does not fit.
+    # What is freed is kept for the next step, not given back and made anew, which is another tenth:
+    # so one heap for all threads, nothing beside it, and no end of it that is cut off.
     "arena_max": 1,
-    "mmap_threshold": 2**25,
+    "mmap_max": 0,
     "trim_threshold": 2**40,
 }
 """What the C library is told. XLA on CPUs allocates its gigabytes anew in every step."""
