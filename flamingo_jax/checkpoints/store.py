@@ -48,6 +48,19 @@ class Restored:
     data: Any
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which does not ask JAX whether a preemption was agreed upon.
+
+    JAX agrees on one of the numbers that it is asked with: the loops', which count their questions
+    (`training/stopping.py`). Asked here with the number of a step, it could choose one that no loop
+    comes to.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether to save for that reason; the loops save by themselves."""
+        return False
+
+
 class StepStore:
     """The checkpoints of one training stage, `FOLDER/STEP`; the last `keep` are kept."""
 
@@ -57,9 +70,7 @@ class StepStore:
         )
         self._folder = folder
         self._tell_unfinished()
-        self._manager = self._guarded(
-            lambda: ocp.CheckpointManager(folder.absolute(), options=options)
-        )
+        self._manager = self._guarded(lambda: _Manager(folder.absolute(), options=options))
         self._executor = concurrent.futures.ThreadPoolExecutor(1)
         self._writing: concurrent.futures.Future[None] | None = None
 

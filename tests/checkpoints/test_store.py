@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import multihost_utils
 
 from flamingo_jax.checkpoints.store import StepStore, load_params, load_tree, save_tree
 from flamingo_jax.errors import UserError
@@ -53,6 +54,16 @@ def damage(folder: Path, kind: str, name: str = "*/d/*") -> None:
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     else:
         path.write_bytes({"truncated": content[:middle], "zeroed": bytes(len(content))}[kind])
+
+
+def test_saving_asks_nobody_whether_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JAX agrees on one number among those asked: orbax's, of steps, are not those of the loops."""
+    asked: list[int] = []
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", asked.append)
+    saved(tmp_path, 7).close()
+    assert asked == []
 
 
 def test_the_newest_is_restored_and_old_ones_go(tmp_path: Path) -> None:

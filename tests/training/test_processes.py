@@ -155,8 +155,6 @@ def test_one_process_then_two_then_one(alone: Path, tmp_path: Path) -> None:
     assert "Interrupted: Stopped at step 2 of 6" in first
     second = finish(start(tmp_path, 2, stop_at=4))
     steps = [path.name for path in (tmp_path / "checkpoints").iterdir()]
-    if all(said.endswith("\n0") for said in second):
-        pytest.skip("JAX told both of SIGTERM only after the last of these few steps.")
     assert all("Interrupted: Stopped at step" in said for said in second), second
     assert max(map(int, steps)) in (4, 5), steps
     (said,) = finish(start(tmp_path, 1))
