@@ -22,7 +22,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from flamingo_jax import config_flag
-from flamingo_jax.errors import Interrupted, UserError, no_room
+from flamingo_jax.errors import STOPPED, Interrupted, UserError, no_room
 
 
 def run(
@@ -74,7 +74,7 @@ def run(
             where = f" for {name}" if name else ""
             _leave(f"There is no room{where} ({words}): make some and run again.", 1)
         except KeyboardInterrupt:
-            _leave("Stopped: the same command goes on from the last finished stage.", 130)
+            _leave(STOPPED, 130)
 
     _tell_the_allocator()
     sys.unraisablehook = _unraisable

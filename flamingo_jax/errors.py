@@ -3,6 +3,9 @@
 import errno
 import os
 
+STOPPED = "Stopped: the same command goes on from the last finished stage."
+"""What entry points say where they are told to stop and no loop saves the step that it is at."""
+
 
 class UserError(ValueError):
     """Bad input: the message says what was wrong, where, and what to do.

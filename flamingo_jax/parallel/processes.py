@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from flamingo_jax.errors import UserError
+from flamingo_jax.errors import STOPPED, UserError
 
 _LOST = re.compile(r"by peer|gloo|heartbeat|coordination|UNAVAILABLE|DEADLINE_EXCEEDED", re.I)
 
@@ -78,8 +78,7 @@ def end_when_told() -> None:
         return
 
     def end(number: int, frame: FrameType | None) -> None:
-        print("Stopped: the same command goes on from the last finished stage.", file=sys.stderr)
-        sys.stderr.flush()
+        print(STOPPED, file=sys.stderr, flush=True)
         os._exit(130)  # on the way out, too, JAX would wait for the others
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,8 +94,7 @@ def all_agree(yes: bool) -> bool:
     """Whether every process says yes."""
     if jax.process_count() == 1:
         return yes
-    with ended_by_a_loss():
-        return bool(np.all(multihost_utils.process_allgather(np.array(yes))))
+    return bool(np.all(_from_all(np.array(yes))))
 
 
 def gathered(value: Any) -> list[Any]:
@@ -104,12 +102,17 @@ def gathered(value: Any) -> list[Any]:
     if jax.process_count() == 1:
         return [value]
     text = json.dumps(value).encode()
-    with ended_by_a_loss():
-        sizes = multihost_utils.process_allgather(np.array(len(text)))
-        padded = np.zeros(int(sizes.max()), np.uint8)
-        padded[: len(text)] = np.frombuffer(text, np.uint8)
-        texts = multihost_utils.process_allgather(padded)
+    sizes = _from_all(np.array(len(text)))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: len(text)] = np.frombuffer(text, np.uint8)
+    texts = _from_all(padded)
     return [json.loads(row[:size].tobytes()) for row, size in zip(texts, sizes, strict=True)]
+
+
+def _from_all(array: np.ndarray) -> np.ndarray:
+    """Every process's array, of one shape and type in all, along a new first axis."""
+    with ended_by_a_loss():
+        return np.asarray(multihost_utils.process_allgather(array))
 
 
 def wait_for_all(name: str) -> None:

@@ -70,7 +70,7 @@ class Work:
     """A random model and random prompts for it."""
 
     def __init__(self, config: BenchmarkConfig) -> None:
-        made = jax.jit(lambda: random_variables(config))()
+        made = random_variables(config)
         self._vocab, self._size = config.decoder.vocab_size, config.vision.image_size
         never = self._vocab  # no token has this id
         text = TextConfig(image_id=self._vocab - 2, eoc_id=never, pad_id=never)

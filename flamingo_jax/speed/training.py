@@ -11,15 +11,10 @@ from flamingo_jax.models.axes import parameter_axes
 from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import make_layout
 from flamingo_jax.parallel.memory import give_back
-from flamingo_jax.speed.workload import (
-    BenchmarkConfig,
-    drawn_variables,
-    random_inputs,
-    random_variables,
-)
+from flamingo_jax.speed.workload import BenchmarkConfig, random_inputs, random_variables
 from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import make_optimizer
-from flamingo_jax.training.state import TrainState
+from flamingo_jax.training.state import TrainState, variable_shapes
 from flamingo_jax.training.step import make_step
 
 
@@ -53,14 +48,14 @@ def training_step(config: BenchmarkConfig) -> TrainingStep:
     layout = make_layout(config.mesh, parameter_axes)
     optimizer = make_optimizer(config.optimizer, 10_000)
     step = make_step(FlamingoModel(config.model), optimizer, {"all": 1.0}, layout)
-    variables = jax.eval_shape(lambda: random_variables(config))
+    variables = variable_shapes(config.model)
     state = jax.eval_shape(lambda p: TrainState.create(p, optimizer), variables["params"])
     shapes = layout.abstract(state), layout.abstract(variables["frozen"])
     inputs = jax.device_put({"all": _inputs(config)}, layout.batch)
     began = time.perf_counter()
     program = step.compile(*shapes, inputs)
     compile_s = time.perf_counter() - began
-    drawn = layout.place(drawn_variables(config))
+    drawn = layout.place(random_variables(config))
     state = layout.place(TrainState.create(drawn["params"], optimizer))
     give_back()
     return TrainingStep(program, state, drawn["frozen"], inputs, compile_s)

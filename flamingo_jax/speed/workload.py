@@ -25,13 +25,14 @@ from flamingo_jax.inference.generate import GenerationConfig, generate
 from flamingo_jax.inference.handle import encode, resample
 from flamingo_jax.inference.layers import unstack
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, Remat
+from flamingo_jax.models.flamingo import FlamingoConfig, Remat
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 from flamingo_jax.parallel.mesh import MeshConfig
 from flamingo_jax.training.optimizer import OptimizerConfig
+from flamingo_jax.training.state import variable_shapes
 
 WHAT = ("train", "generate", "evaluation")
 """Work that can be timed; the last takes minutes and is done only where it is asked for."""
@@ -195,7 +196,7 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT[:2]) -> dict[s
 
 def count(config: BenchmarkConfig) -> dict[str, int]:
     """Numbers of parameters: `params_total` and `params_trainable`."""
-    shapes = jax.eval_shape(lambda: random_variables(config))
+    shapes = variable_shapes(config.model)
 
     def size(tree: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -241,7 +242,7 @@ def describe(config: BenchmarkConfig) -> dict[str, Any]:
 def generation(config: BenchmarkConfig, batch: int) -> Callable[[], list[list[int]]]:
     """A call that encodes the images and continues `batch` prompts greedily, to the last token."""
     work = config.work
-    variables = drawn_variables(config)
+    variables = random_variables(config)
     weights = unstack(config.model, variables["params"], variables["frozen"])
     tokens_BxT, index_BxT, images_MxHxWx3 = random_inputs(config, batch, work.prompt)
     length_B = np.full((batch,), work.prompt, np.int32)
@@ -269,19 +270,11 @@ def _timed(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
 
 
 def random_variables(config: BenchmarkConfig) -> Any:
-    """Random collections `params` and `frozen`."""
-    tokens_BxT, index_BxT, images_MxHxWx3 = random_inputs(config, 1, config.work.prompt)
-    images = images_MxHxWx3.reshape(1, config.work.images, 1, *images_MxHxWx3.shape[1:])
-    model, key = FlamingoModel(config.model), jax.random.key(config.seed)
-    return model.init(key, tokens_BxT, images, index_BxT, method="from_pixels")
-
-
-def drawn_variables(config: BenchmarkConfig) -> Any:
-    """Like `random_variables`, but drawn by NumPy, which takes no program and less memory."""
+    """Random collections `params` and `frozen`, drawn by NumPy: JAX would compile a program."""
     draw, deviation = np.random.default_rng(config.seed), np.float32(0.02)
     return jax.tree.map(
         lambda leaf: (deviation * draw.standard_normal(leaf.shape, np.float32)).astype(leaf.dtype),
-        jax.eval_shape(lambda: random_variables(config)),
+        variable_shapes(config.model),
     )
 
 
