@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from flamingo_jax.accelerators import only_a_cpu
+
 # Before TensorFlow Datasets is imported: it needs no TensorFlow here and should not look for one.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -17,6 +19,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "flamingo_jax" / "compiled")
 )
+if only_a_cpu():
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from absl import app, flags
 from absl import logging as absl_logging

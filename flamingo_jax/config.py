@@ -15,7 +15,8 @@ from flamingo_jax.errors import UserError
 from flamingo_jax.evaluation.run import EvaluationConfig
 from flamingo_jax.fields import build
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import FlamingoConfig, Language, Remat
+from flamingo_jax.models.flamingo import FlamingoConfig, Language
+from flamingo_jax.models.layers import Remat
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig

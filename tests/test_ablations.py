@@ -23,7 +23,7 @@ from flamingo_jax.models.resampler import PerceiverResampler
 from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.parallel.layout import make_layout
 from flamingo_jax.parallel.mesh import MeshConfig
-from flamingo_jax.training.loss import Inputs
+from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.optimizer import labels, make_optimizer
 from flamingo_jax.training.state import TrainState
 from flamingo_jax.training.step import make_step

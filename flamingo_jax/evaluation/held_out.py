@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -21,8 +22,8 @@ from flamingo_jax.data.records import Records, open_records
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.evaluation.metrics import bootstrap_interval
 from flamingo_jax.models.flamingo import FlamingoModel
-from flamingo_jax.training.loss import Inputs, select_answers, token_losses
-from flamingo_jax.training.step import answer_logits
+from flamingo_jax.models.likelihood import token_losses
+from flamingo_jax.training.inputs import Inputs, select_answers
 
 Features = Callable[[np.ndarray], np.ndarray]
 
@@ -144,8 +145,14 @@ def _of_others(own_ExNxFxPxC: np.ndarray, media_E: np.ndarray) -> np.ndarray:
 
 def _losses(model: FlamingoModel, variables: Any, inputs: Inputs) -> jax.Array:
     """Losses of the scored tokens, [B, A]."""
-    logits = answer_logits(model, variables["params"], variables["frozen"], inputs)
-    return token_losses(logits, inputs.targets_BxA)
+    logits: Any = model.apply(
+        variables,
+        inputs.tokens_BxT,
+        inputs.features_BxNxFxPxC,
+        inputs.media_index_BxT,
+        inputs.at_BxA,
+    )
+    return token_losses(logits, jnp.asarray(inputs.targets_BxA))
 
 
 def _all_losses(

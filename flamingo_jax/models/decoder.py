@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flamingo_jax.models import likelihood
 from flamingo_jax.models.attention import (
     alibi,
     attention_weights,
@@ -267,14 +268,19 @@ class Vocabulary(nn.Module):
 
     def logits(self, x_BxTxD: Array) -> Array:
         """Next-token logits, float32 [B, T, V]."""
+        return likelihood.all_logits(*self._last(x_BxTxD))
+
+    def loss(self, x_BxTxD: Array, targets_BxT: Array, weights_BxT: Array) -> Array:
+        """Weighted mean of -log p(target), a float32 scalar."""
+        return likelihood.mean_loss(*self._last(x_BxTxD), targets_BxT, weights_BxT)
+
+    def _last(self, x_BxTxD: Array) -> tuple[Array, Array]:
+        """Last hidden states [B, T, E], and the table [V, E] whose rows they are compared with."""
         x = x_BxTxD if self.config.post_norm else self.norm(x_BxTxD)
         if (self.config.embedding_width or self.config.width) != self.config.width:
             x = self.project_out(x)
         table_VxE = self.embedding if self.head is None else self.head
-        logits_BxTxV = jnp.einsum(
-            "BTE,VE->BTV", x, table_VxE.astype(self.dtype), preferred_element_type=jnp.float32
-        )
-        return constrain(logits_BxTxV, "batch", "length", "vocab")
+        return x, table_VxE.astype(self.dtype)
 
     def __call__(self, tokens_BxT: Array, positions_BxT: Array) -> Array:
         """Logits of the embeddings alone; makes all variables."""

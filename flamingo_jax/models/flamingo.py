@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flamingo_jax.models.decoder import Context, DecoderConfig, DecoderLayer, Vocabulary
+from flamingo_jax.models.layers import Remat, rematerialised
 from flamingo_jax.models.nfnet import VisionConfig, VisionEncoder
 from flamingo_jax.models.resampler import PerceiverResampler, ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig, ViTEncoder
@@ -27,7 +28,6 @@ from flamingo_jax.models.xattn import CrossAttentionConfig, GatedCrossAttentionD
 Array = jax.Array
 
 Language = Literal["frozen", "fine_tuned", "from_scratch"]
-Remat = Literal["none", "dots", "full"]
 
 _SHARED: Any = nn.broadcast  # flax annotates `in_axes` as int
 
@@ -96,7 +96,7 @@ def frozen(module: Any) -> Any:
         return {"frozen": variables["params"]} if "params" in variables else {}
 
     def build(*args: Any, init: bool, **kwargs: Any) -> Any:
-        methods = [name for name in ("embed", "logits") if hasattr(module, name)]
+        methods = [name for name in ("embed", "logits", "loss") if hasattr(module, name)]
         mapped: Any = nn.map_variables(
             module,
             ("frozen", "params"),
@@ -116,17 +116,6 @@ def pretrained(config: FlamingoConfig, module: Any, init: bool) -> Any:
     return functools.partial(frozen(module), init=init) if config.language == "frozen" else module
 
 
-def rematerialised(config: FlamingoConfig, module: Any) -> Any:
-    """The class of a layer that keeps for the backward pass what `config.remat` says."""
-    if config.remat == "none":
-        return module
-    policies = jax.checkpoint_policies
-    dots = policies.dots_with_no_batch_dims_saveable
-    policy = dots if config.remat == "dots" else policies.nothing_saveable
-    # Inside a loop nothing can be shared between the passes; elsewhere it must be forbidden.
-    return nn.remat(module, policy=policy, prevent_cse=config.unroll)
-
-
 class DecoderLayers(nn.Module):
     """`num` decoder layers, scanned. [B, T, D] -> [B, T, D]."""
 
@@ -144,7 +133,8 @@ class DecoderLayers(nn.Module):
             length=self.num,
             unroll=self.num if cfg.unroll else 1,
         )
-        layer = rematerialised(cfg, DecoderLayer)
+        # Inside a loop nothing can be shared between the passes.
+        layer = rematerialised(DecoderLayer, cfg.remat, shared=cfg.unroll)
         layers = layer(cfg.decoder, jnp.dtype(cfg.dtype), name="layers")
         return scanned(layers, x_BxTxD, context)[0]
 
@@ -168,7 +158,7 @@ def look(config: FlamingoConfig, x_BxTxD: Array, seen: Seen) -> Array:
     """The cross-attention layer of the module that calls this; the identity without media."""
     if seen.media_BxNxRxD is None or seen.mask_BxTxN is None:
         return x_BxTxD
-    layer = rematerialised(config, GatedCrossAttentionDense)
+    layer = rematerialised(GatedCrossAttentionDense, config.remat, shared=config.unroll)
     bridge = layer(config.xattn, jnp.dtype(config.dtype), name="xattn")
     return bridge(x_BxTxD, seen.media_BxNxRxD, seen.mask_BxTxN)
 
@@ -181,7 +171,7 @@ class Graft(nn.Module):
     @nn.compact
     def __call__(self, x_BxTxD: Array, seen: Seen) -> Array:
         x_BxTxD = look(self.config, x_BxTxD, seen)
-        layer = rematerialised(self.config, DecoderLayer)
+        layer = rematerialised(DecoderLayer, self.config.remat, shared=self.config.unroll)
         dtype = jnp.dtype(self.config.dtype)
         return layer(self.config.decoder, dtype, name="layer")(x_BxTxD, seen.context)
 
@@ -192,8 +182,17 @@ class LanguageModel(nn.Module):
     config: FlamingoConfig
 
     @nn.compact
-    def __call__(self, tokens_BxT: Array, seen: Seen, at_BxA: Array | None = None) -> Array:
-        """Next-token logits, float32 [B, T, V], or [B, A, V] at the positions `at_BxA`."""
+    def __call__(
+        self,
+        tokens_BxT: Array,
+        seen: Seen,
+        at_BxA: Array | None = None,
+        scored: tuple[Array, Array] | None = None,
+    ) -> Array:
+        """Next-token logits, float32 [B, T, V], or [B, A, V] at the positions `at_BxA`.
+
+        With `scored`, targets [B, A] and their weights [B, A], the mean loss of these instead.
+        """
         cfg, init = self.config, self.is_initializing()
         decoder, dtype = cfg.decoder, jnp.dtype(cfg.dtype)
         vocabulary = pretrained(cfg, Vocabulary, init)(decoder, dtype, name="vocabulary")
@@ -215,7 +214,7 @@ class LanguageModel(nn.Module):
             x_BxTxD, _ = self._scanned(cfg.num_bridges)(Graft(cfg, name="grafts"), x_BxTxD, seen)
         if at_BxA is not None:
             x_BxTxD = jnp.take_along_axis(x_BxTxD, at_BxA[..., None], axis=1)
-        return vocabulary.logits(x_BxTxD)
+        return vocabulary.logits(x_BxTxD) if scored is None else vocabulary.loss(x_BxTxD, *scored)
 
     def _scanned(self, length: int) -> Any:
         """`length` layers of a kind, one after another, as a loop over stacked variables."""
@@ -240,7 +239,7 @@ class FlamingoModel(nn.Module):
         vision = self.config.vision
         encoder = ViTEncoder if isinstance(vision, ViTConfig) else VisionEncoder
         self.vision = frozen(encoder)(vision, dtype, init=init)
-        self.resampler = PerceiverResampler(self.config.resampler, dtype)
+        self.resampler = PerceiverResampler(self.config.resampler, dtype, self.config.remat)
         self.language = LanguageModel(self.config)
 
     def __call__(
@@ -264,6 +263,24 @@ class FlamingoModel(nn.Module):
         media = None if features_BxNxFxPxC is None else self.resample(features_BxNxFxPxC)
         context = causal_context(*tokens_BxT.shape)
         return self.decode(tokens_BxT, media, media_index_BxT, context, at_BxA)
+
+    def loss(
+        self,
+        tokens_BxT: Array,
+        features_BxNxFxPxC: Array,
+        media_index_BxT: Array,
+        at_BxA: Array,
+        targets_BxA: Array,
+        weights_BxA: Array,
+    ) -> Array:
+        """Weighted mean of -log p(target) at positions `at_BxA`; eq. 1. float32 scalar.
+
+        Args are those of `__call__`; it is 0 where all weights are.
+        """
+        media = self.resample(features_BxNxFxPxC)
+        context = causal_context(*tokens_BxT.shape)
+        scored = (targets_BxA, weights_BxA)
+        return self.decode(tokens_BxT, media, media_index_BxT, context, at_BxA, scored)
 
     def from_pixels(
         self, tokens_BxT: Array, images_BxNxFxHxWx3: Array, media_index_BxT: Array
@@ -289,13 +306,14 @@ class FlamingoModel(nn.Module):
         media_index_BxT: Array | None,
         context: Context,
         at_BxA: Array | None = None,
+        scored: tuple[Array, Array] | None = None,
     ) -> Array:
-        """Logits of tokens whose positions and visibility `context` tells; see `__call__`."""
+        """Logits of tokens whose positions and visibility `context` tells; see `LanguageModel`."""
         mask = None
         if media_BxNxRxD is not None and media_index_BxT is not None:
             sees = self.config.xattn.sees
             mask = media_mask(media_index_BxT, media_BxNxRxD.shape[1], sees)
-        return self.language(tokens_BxT, Seen(media_BxNxRxD, mask, context), at_BxA)
+        return self.language(tokens_BxT, Seen(media_BxNxRxD, mask, context), at_BxA, scored)
 
 
 def causal_context(batch: int, length: int) -> Context:

@@ -6,10 +6,15 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 Array = jax.Array
 Norm = Literal["rms", "layer"]
 Activation = Literal["squared_relu", "gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu"]
+
+Remat = Literal["none", "dots", "full"]
+
+_PRODUCT = "product"  # by `widen`, in which a policy does not look
 
 ELEMENTWISE: dict[str, Callable[[Array], Array]] = {
     "squared_relu": lambda x: jnp.square(nn.relu(x)),  # Primer (arXiv:2109.08668)
@@ -27,6 +32,24 @@ def make_norm(kind: Norm, eps: float, dtype: Any, name: str | None, bias: bool =
     if kind == "rms":
         return nn.RMSNorm(epsilon=eps, dtype=dtype, name=name)
     return nn.LayerNorm(epsilon=eps, dtype=dtype, use_bias=bias, name=name)
+
+
+def rematerialised(module: Any, remat: Remat, shared: bool = True) -> Any:
+    """The class of a layer that keeps for the backward pass what `remat` says.
+
+    Args:
+      module: the class.
+      remat: compute anew nothing, all but matrix products with weights, or all (arXiv:1604.06174).
+      shared: whether a compiler could share what both passes compute, which must be forbidden.
+    """
+    if remat == "none":
+        return module
+    policies = jax.checkpoint_policies
+    dots = policies.save_from_both_policies(
+        policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(_PRODUCT)
+    )
+    policy = dots if remat == "dots" else policies.nothing_saveable
+    return nn.remat(module, policy=policy, prevent_cse=shared)
 
 
 class FeedForward(nn.Module):
@@ -83,4 +106,4 @@ widen.defvjp(lambda x, kernel_IxO: (widen(x, kernel_IxO), (x, kernel_IxO)), _wid
 
 def widen_dot(x: Array, kernel_IxO: Array, *_: Any, **__: Any) -> Array:
     """`widen` as the `dot_general` of a Dense layer."""
-    return widen(x, kernel_IxO)
+    return checkpoint_name(widen(x, kernel_IxO), _PRODUCT)

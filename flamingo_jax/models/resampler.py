@@ -9,7 +9,7 @@ M media of a batch, S = F P features of a medium, Q querying rows.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from flamingo_jax.models.attention import attention_weights, mix
 from flamingo_jax.models.axes import constrain
-from flamingo_jax.models.layers import Activation, FeedForward, widen_dot
+from flamingo_jax.models.layers import Activation, FeedForward, Remat, rematerialised, widen_dot
 
 Array = jax.Array
 
@@ -96,6 +96,7 @@ class PerceiverResampler(nn.Module):
 
     config: ResamplerConfig
     dtype: jnp.dtype = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, features_BxNxFxPxC: Array) -> Array:
@@ -121,16 +122,14 @@ class PerceiverResampler(nn.Module):
     def _perceiver(self, x_MxSxD: Array) -> Array:
         latents = self._latents(x_MxSxD)
         for i in range(self.config.num_layers):
-            attention = PerceiverAttention(self.config, self.dtype, name=f"attention_{i}")
-            latents += attention(latents, x_MxSxD)
+            latents += self._attention(i)(latents, x_MxSxD)
             latents += self._feed_forward(latents, i)
         return latents
 
     def _transformer(self, x_MxSxD: Array) -> Array:
         rows = jnp.concatenate([x_MxSxD, self._latents(x_MxSxD)], axis=1)
         for i in range(self.config.num_layers):
-            attention = PerceiverAttention(self.config, self.dtype, name=f"attention_{i}")
-            rows += attention(rows, None)
+            rows += self._attention(i)(rows, None)
             rows += self._feed_forward(rows, i)
         return rows[:, -self.config.num_latents :]
 
@@ -146,10 +145,17 @@ class PerceiverResampler(nn.Module):
         latents = self.param("latents", nn.initializers.normal(1.0), shape).astype(x_MxSxD.dtype)
         return jnp.broadcast_to(latents, (x_MxSxD.shape[0], *shape))
 
+    def _attention(self, layer: int) -> Any:
+        attention = rematerialised(PerceiverAttention, self.remat)
+        return attention(self.config, self.dtype, name=f"attention_{layer}")
+
     def _feed_forward(self, x: Array, layer: int) -> Array:
         cfg = self.config
         hidden = cfg.mlp_multiplier * cfg.width
-        mlp = FeedForward(hidden, cfg.activation, False, self.dtype, widen_dot, name=f"mlp_{layer}")
+        feed_forward = rematerialised(FeedForward, self.remat)
+        mlp = feed_forward(
+            hidden, cfg.activation, False, self.dtype, widen_dot, name=f"mlp_{layer}"
+        )
         return mlp(nn.LayerNorm(cfg.norm_eps, self.dtype, name=f"mlp_norm_{layer}")(x))
 
     def _time_embedding(self, frames: int) -> Array:

@@ -15,7 +15,7 @@ from flamingo_jax.parallel.layout import Layout, make_layout
 from flamingo_jax.planning.compiler import Program, argument_bytes
 from flamingo_jax.planning.hardware import Topology, devices
 from flamingo_jax.planning.traffic import Traffic, count_traffic
-from flamingo_jax.training.loss import Inputs
+from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.optimizer import make_optimizer
 from flamingo_jax.training.state import TrainState, in_compute_type, variable_shapes
 from flamingo_jax.training.step import make_step

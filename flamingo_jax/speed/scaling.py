@@ -144,7 +144,8 @@ def measure_point(config: BenchmarkConfig) -> dict[str, float]:
         began = time.perf_counter()
         metrics = step()
         seconds.append(time.perf_counter() - began)
-    memory = step.program.memory_analysis()
+    (program,) = step.step.programs.values()
+    memory = program.memory_analysis()
     return {
         "step_s": round(min(seconds[1:]), 4),
         "compile_s": round(step.compile_s, 2),

@@ -12,10 +12,10 @@ from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import make_layout
 from flamingo_jax.parallel.memory import give_back
 from flamingo_jax.speed.workload import BenchmarkConfig, random_inputs, random_variables
-from flamingo_jax.training.loss import Inputs
+from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.optimizer import make_optimizer
 from flamingo_jax.training.state import TrainState, variable_shapes
-from flamingo_jax.training.step import make_step
+from flamingo_jax.training.step import Step, make_step
 
 
 @dataclasses.dataclass
@@ -23,14 +23,14 @@ class TrainingStep:
     """A compiled step and what it is given; calling it takes one step and waits for its end.
 
     Attributes:
-      program: of the step.
+      step: compiled.
       state: after the last step.
       frozen: the collection.
       inputs: the same sequences in every step.
       compile_s: seconds of tracing and compiling.
     """
 
-    program: Any
+    step: Step
     state: TrainState
     frozen: Any
     inputs: dict[str, Inputs]
@@ -38,7 +38,7 @@ class TrainingStep:
 
     def __call__(self) -> dict[str, Any]:
         """The step's metrics."""
-        self.state, metrics = self.program(self.state, self.frozen, self.inputs)
+        self.state, metrics = self.step(self.state, self.frozen, self.inputs)
         jax.block_until_ready((self.state, metrics))
         return metrics
 
@@ -53,12 +53,12 @@ def training_step(config: BenchmarkConfig) -> TrainingStep:
     shapes = layout.abstract(state), layout.abstract(variables["frozen"])
     inputs = jax.device_put({"all": _inputs(config)}, layout.batch)
     began = time.perf_counter()
-    program = step.compile(*shapes, inputs)
+    step.compile(*shapes, inputs)
     compile_s = time.perf_counter() - began
     drawn = layout.place(random_variables(config))
     state = layout.place(TrainState.create(drawn["params"], optimizer))
     give_back()
-    return TrainingStep(program, state, drawn["frozen"], inputs, compile_s)
+    return TrainingStep(step, state, drawn["frozen"], inputs, compile_s)
 
 
 def _inputs(config: BenchmarkConfig) -> Inputs:

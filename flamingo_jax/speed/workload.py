@@ -25,11 +25,13 @@ from flamingo_jax.inference.generate import GenerationConfig, generate
 from flamingo_jax.inference.handle import encode, resample
 from flamingo_jax.inference.layers import unstack
 from flamingo_jax.models.decoder import DecoderConfig
-from flamingo_jax.models.flamingo import FlamingoConfig, Remat
+from flamingo_jax.models.flamingo import FlamingoConfig
+from flamingo_jax.models.layers import Remat
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.vit import ViTConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
+from flamingo_jax.parallel.memory import give_back
 from flamingo_jax.parallel.mesh import MeshConfig
 from flamingo_jax.training.optimizer import OptimizerConfig
 from flamingo_jax.training.state import variable_shapes
@@ -174,6 +176,7 @@ def measure(config: BenchmarkConfig, what: tuple[str, ...] = WHAT[:2]) -> dict[s
         found["train_step_s"] = round(_timed(step, config.work.repeats)[0], 4)
         compile_s += step.compile_s
         del step  # with its weights
+        give_back()
     if "generate" in what:
         found["generate_tokens_per_s"] = {}
         for batch in sorted({1, config.work.batch}):

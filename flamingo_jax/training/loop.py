@@ -18,8 +18,8 @@ from flamingo_jax.checkpoints.store import StepStore
 from flamingo_jax.data.datasets import MixtureConfig
 from flamingo_jax.errors import Interrupted, UserError
 from flamingo_jax.parallel.processes import ended_by_a_loss
+from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.journal import Journal, progress
-from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.source import Source
 from flamingo_jax.training.state import TrainState
 from flamingo_jax.training.step import Step

@@ -10,7 +10,7 @@ import numpy as np
 from flamingo_jax.data.batch import Batch
 from flamingo_jax.data.datasets import DatasetConfig
 from flamingo_jax.parallel.layout import Layout
-from flamingo_jax.training.loss import Inputs, select_answers
+from flamingo_jax.training.inputs import Inputs, select_answers
 
 
 class Batches(Protocol):

@@ -16,13 +16,21 @@ import optax
 from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import Layout
 from flamingo_jax.parallel.memory import give_back
-from flamingo_jax.training.loss import Inputs, answer_loss
+from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.state import TrainState
 
 Array = jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
+_SETTLING = 3
+"""First steps after each of which what is free goes back to the system.
+
+A step on a CPU allocates a block anew. Until the few arrays that stay have found their places, it
+may not fit where the block before it lay, and two of them would be held from then on.
+"""
+
+
+@dataclasses.dataclass
 class Step:
     """step(state, frozen, inputs by data set) -> (state, metrics); the state is donated.
 
@@ -33,10 +41,12 @@ class Step:
     Attributes:
       jitted: the function.
       programs: compiled, by the names of the data sets.
+      taken: steps so far.
     """
 
     jitted: Any
     programs: dict[frozenset[str], Any] = dataclasses.field(default_factory=dict)
+    taken: int = 0
 
     def __call__(
         self, state: TrainState, frozen: Any, inputs: dict[str, Inputs]
@@ -47,7 +57,12 @@ class Step:
           TypeError: a shape or type is another than when it was compiled.
         """
         program = self.programs.get(frozenset(inputs)) or self.compile(state, frozen, inputs)
-        return program(state, frozen, inputs)
+        state, metrics = program(state, frozen, inputs)
+        self.taken += 1
+        if self.taken <= _SETTLING:
+            jax.block_until_ready(state)
+            give_back()
+        return state, metrics
 
     def compile(self, state: Any, frozen: Any, inputs: dict[str, Inputs]) -> Any:
         """The program for these data sets, given arrays or their shapes; kept for the calls."""
@@ -81,23 +96,20 @@ def encoded(model: FlamingoModel, frozen: Any, inputs: dict[str, Inputs]) -> dic
     return done
 
 
-def answer_logits(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs) -> Array:
-    """Logits [B, A, V] that predict the scored tokens."""
-    logits = model.apply(
+def dataset_loss(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs) -> Array:
+    """Mean negative log-likelihood of one data set's scored tokens."""
+    loss = model.apply(
         {"params": params, "frozen": frozen},
         inputs.tokens_BxT,
         inputs.features_BxNxFxPxC,
         inputs.media_index_BxT,
         inputs.at_BxA,
+        inputs.targets_BxA,
+        inputs.weights_BxA,
+        method="loss",
     )
-    assert isinstance(logits, jax.Array)
-    return logits
-
-
-def dataset_loss(model: FlamingoModel, params: Any, frozen: Any, inputs: Inputs) -> Array:
-    """Mean negative log-likelihood of one data set's scored tokens."""
-    logits = answer_logits(model, params, frozen, inputs)
-    return answer_loss(logits, jnp.asarray(inputs.targets_BxA), jnp.asarray(inputs.weights_BxA))
+    assert isinstance(loss, jax.Array)
+    return loss
 
 
 def make_step(

@@ -18,9 +18,9 @@ import pytest
 
 from flamingo_jax.checkpoints.store import load_params
 from flamingo_jax.parallel import processes
+from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.journal import read_rows
 from flamingo_jax.training.loop import LoopConfig, train
-from flamingo_jax.training.loss import Inputs
 from flamingo_jax.training.optimizer import OptimizerConfig, make_optimizer
 from flamingo_jax.training.step import make_step
 from tests.tiny_run import free_port

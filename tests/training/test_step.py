@@ -20,7 +20,7 @@ from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.models.nfnet import VisionConfig
 from flamingo_jax.parallel.layout import Layout, make_layout
 from flamingo_jax.parallel.mesh import RULES, MeshConfig
-from flamingo_jax.training.loss import Inputs
+from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.optimizer import OptimizerConfig, labels, make_optimizer
 from flamingo_jax.training.state import TrainState, init_variables
 from flamingo_jax.training.step import dataset_loss, make_step
@@ -131,6 +131,18 @@ def test_a_step_on_a_cpu_keeps_what_remat_saves() -> None:
         memory[remat] = program.memory_analysis().temp_size_in_bytes
     moments = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     assert memory["none"] - memory["dots"] > moments
+
+
+def test_what_is_free_goes_back_until_the_heap_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, params, frozen = setting()
+    layout, taken = layout_of(), []
+    step = make_step(model, optax.sgd(1.0), {"episodes": 1.0}, layout)
+    state, inputs = state_of(params, optax.sgd(1.0), layout), {"episodes": inputs_of(0)}
+    step.compile(state, frozen, inputs)
+    monkeypatch.setattr("flamingo_jax.training.step.give_back", lambda: taken.append(step.taken))
+    for _ in range(5):
+        state, _ = step(state, frozen, inputs)
+    assert taken == [1, 2, 3]
 
 
 def test_another_shape_is_refused_rather_than_compiled() -> None:

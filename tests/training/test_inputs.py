@@ -1,6 +1,5 @@
-"""Answer loss against NumPy, and the choice of answer positions by brute force."""
+"""The choice of answer positions, by brute force."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 
 from flamingo_jax.data.batch import Batch
 from flamingo_jax.errors import UserError
-from flamingo_jax.training.loss import answer_loss, select_answers
+from flamingo_jax.training.inputs import select_answers
 
 
 def batch_of(mask: np.ndarray) -> Batch:
@@ -19,22 +18,6 @@ def batch_of(mask: np.ndarray) -> Batch:
         images_BxNxFxHxWx3=np.zeros((B, 1, 1, 2, 2, 3), np.uint8),
         media_index_BxT=np.zeros((B, T), np.int32),
     )
-
-
-def test_loss_equals_numpy() -> None:
-    rng = np.random.default_rng(0)
-    logits, targets = rng.normal(size=(2, 3, 7)), rng.integers(0, 7, (2, 3))
-    weights = np.array([[1.0, 0.1, 0.0], [1.0, 0.0, 0.0]])
-    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    nll = -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
-    expected = (nll * weights).sum() / weights.sum()
-    got = answer_loss(jnp.array(logits), jnp.array(targets), jnp.array(weights))
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
-
-
-def test_loss_of_no_answers_is_zero() -> None:
-    got = answer_loss(jnp.ones((1, 2, 5)), jnp.zeros((1, 2), int), jnp.zeros((1, 2)))
-    assert got == 0.0
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,18 +1,12 @@
-"""Negative log-likelihood of the answers, computed at their positions only.
-
-Flamingo (arXiv:2204.14198), eq. 1 and §2.4: each data set's expected negative log-likelihood is
-weighted with its λ and summed.
-"""
+"""What a training step takes of a data set, and at which positions its loss is computed."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from flamingo_jax.data.batch import Batch
 from flamingo_jax.errors import UserError
 
-Array = jax.Array
 HostOrDevice = jax.Array | np.ndarray
 
 
@@ -59,16 +53,3 @@ def select_answers(batch: Batch, most: int) -> tuple[np.ndarray, np.ndarray, np.
     weights = np.take_along_axis(mask, token_BxA, axis=-1)
     targets = np.take_along_axis(np.asarray(batch.tokens_BxT), token_BxA, axis=-1)
     return np.maximum(token_BxA - 1, 0), targets, weights
-
-
-def token_losses(logits_BxAxV: Array, targets_BxA: HostOrDevice) -> Array:
-    """-log p(target), float32 [B, A]."""
-    logits = logits_BxAxV.astype(jnp.float32)
-    picked = jnp.take_along_axis(logits, jnp.asarray(targets_BxA)[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(logits, axis=-1) - picked
-
-
-def answer_loss(logits_BxAxV: Array, targets_BxA: Array, weights_BxA: Array) -> Array:
-    """Weighted mean of -log p(target), a float32 scalar; 0 where all weights are 0."""
-    nll_BxA = token_losses(logits_BxAxV, targets_BxA)
-    return jnp.sum(nll_BxA * weights_BxA) / jnp.maximum(jnp.sum(weights_BxA), 1e-6)

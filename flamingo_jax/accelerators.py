@@ -1,0 +1,22 @@
+"""Whether JAX could find anything but the CPU, asked before JAX is imported."""
+
+import importlib.metadata
+import importlib.util
+import os
+from pathlib import Path
+
+_GOOGLE = "0x1ae0"  # the vendor by which JAX itself looks for TPUs
+_ASKED_FOR = ("TPU_LIBRARY_PATH", "JAX_FORCE_TPU_INIT")
+
+
+def only_a_cpu() -> bool:
+    """Whether no library for accelerators is here but that for TPUs, and no TPU.
+
+    Planning brings that library. JAX would load it to look for devices: 90 MB, and lines of its
+    warnings.
+    """
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    if plugins or importlib.util.find_spec("jax_plugins") or any(map(os.environ.get, _ASKED_FOR)):
+        return False
+    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
+    return all(vendor.read_text().strip() != _GOOGLE for vendor in vendors)
