@@ -86,7 +86,7 @@ def run(
     app.run(guarded, flags_parser=_parse)
 
 
-_ALLOCATION = {
+ALLOCATION = {
     "hugetlb": 1,  # huge pages: in pages of 4 kB a fifth of the time goes into making them
     # What is freed is kept for the next step, not given back and made anew, which is another tenth:
     # so one heap for all threads, nothing beside it, and no end of it that is cut off.
@@ -108,7 +108,7 @@ def _tell_the_allocator() -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     runs_models = spec is not None and spec.name in _RUN_MODELS
     if runs_models and sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        told = (f"glibc.malloc.{name}={value}" for name, value in _ALLOCATION.items())
+        told = (f"glibc.malloc.{name}={value}" for name, value in ALLOCATION.items())
         os.environ["GLIBC_TUNABLES"] = ":".join(told)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

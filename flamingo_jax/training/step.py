@@ -15,22 +15,14 @@ import optax
 
 from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import Layout
-from flamingo_jax.parallel.memory import give_back
+from flamingo_jax.parallel.memory import give_back, make_room
 from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.state import TrainState
 
 Array = jax.Array
 
 
-_SETTLING = 3
-"""First steps after each of which what is free goes back to the system.
-
-A step on a CPU allocates a block anew. Until the few arrays that stay have found their places, it
-may not fit where the block before it lay, and two of them would be held from then on.
-"""
-
-
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Step:
     """step(state, frozen, inputs by data set) -> (state, metrics); the state is donated.
 
@@ -40,13 +32,15 @@ class Step:
 
     Attributes:
       jitted: the function.
+      on_cpu: whether it runs in memory of this process.
       programs: compiled, by the names of the data sets.
-      taken: steps so far.
+      blocks: bytes of intermediate values of each, on a CPU.
     """
 
     jitted: Any
+    on_cpu: bool
     programs: dict[frozenset[str], Any] = dataclasses.field(default_factory=dict)
-    taken: int = 0
+    blocks: dict[frozenset[str], int] = dataclasses.field(default_factory=dict)
 
     def __call__(
         self, state: TrainState, frozen: Any, inputs: dict[str, Inputs]
@@ -56,19 +50,20 @@ class Step:
         Raises:
           TypeError: a shape or type is another than when it was compiled.
         """
-        program = self.programs.get(frozenset(inputs)) or self.compile(state, frozen, inputs)
-        state, metrics = program(state, frozen, inputs)
-        self.taken += 1
-        if self.taken <= _SETTLING:
+        names = frozenset(inputs)
+        program = self.programs.get(names) or self.compile(state, frozen, inputs)
+        if self.on_cpu:
             jax.block_until_ready(state)
-            give_back()
-        return state, metrics
+            make_room(self.blocks[names])
+        return program(state, frozen, inputs)
 
     def compile(self, state: Any, frozen: Any, inputs: dict[str, Inputs]) -> Any:
         """The program for these data sets, given arrays or their shapes; kept for the calls."""
         program = self.jitted.lower(state, frozen, inputs).compile()
         give_back()
         self.programs[frozenset(inputs)] = program
+        if self.on_cpu:
+            self.blocks[frozenset(inputs)] = program.memory_analysis().temp_size_in_bytes
         return program
 
 
@@ -151,7 +146,7 @@ def make_step(
         donate_argnums=(0,),
         compiler_options=_options(model, layout),
     )
-    return Step(jitted)
+    return Step(jitted, on_cpu=_on_cpu(layout))
 
 
 def _options(model: FlamingoModel, layout: Layout) -> dict[str, str]:
@@ -160,9 +155,13 @@ def _options(model: FlamingoModel, layout: Layout) -> dict[str, str]:
     On a CPU it orders operations so that the most can run at a time, which loses much of what
     `remat` saves: Adam's moments are copied before the forward pass, for instance.
     """
-    if model.config.remat == "none" or layout.mesh.devices.flat[0].platform != "cpu":
+    if model.config.remat == "none" or not _on_cpu(layout):
         return {}
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+
+def _on_cpu(layout: Layout) -> bool:
+    return layout.mesh.devices.flat[0].platform == "cpu"
 
 
 def update(

@@ -133,16 +133,16 @@ def test_a_step_on_a_cpu_keeps_what_remat_saves() -> None:
     assert memory["none"] - memory["dots"] > moments
 
 
-def test_what_is_free_goes_back_until_the_heap_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_finds_room_for_what_it_allocates(monkeypatch: pytest.MonkeyPatch) -> None:
     model, params, frozen = setting()
-    layout, taken = layout_of(), []
+    layout, asked = layout_of(), []
     step = make_step(model, optax.sgd(1.0), {"episodes": 1.0}, layout)
     state, inputs = state_of(params, optax.sgd(1.0), layout), {"episodes": inputs_of(0)}
-    step.compile(state, frozen, inputs)
-    monkeypatch.setattr("flamingo_jax.training.step.give_back", lambda: taken.append(step.taken))
-    for _ in range(5):
+    program = step.compile(state, frozen, inputs)
+    monkeypatch.setattr("flamingo_jax.training.step.make_room", asked.append)
+    for _ in range(2):
         state, _ = step(state, frozen, inputs)
-    assert taken == [1, 2, 3]
+    assert asked == 2 * [program.memory_analysis().temp_size_in_bytes]
 
 
 def test_another_shape_is_refused_rather_than_compiled() -> None:
