@@ -29,8 +29,7 @@ def all_logits(x_BxAxE: Array, table_VxE: Array) -> Array:
 
 def token_losses(logits_BxAxV: Array, targets_BxA: Array) -> Array:
     """-log p(target), float32 [B, A]."""
-    # A sum over the vocabulary, which may be split over devices, where a gather may not.
-    picked_BxA = jnp.where(_chosen(logits_BxAxV, targets_BxA), logits_BxAxV, 0).sum(-1)
+    picked_BxA = jnp.take_along_axis(logits_BxAxV, targets_BxA[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits_BxAxV, axis=-1) - picked_BxA
 
 
@@ -67,7 +66,8 @@ def _with_gradient(
         logits_BxcxV = all_logits(x_BxcxE, table_VxE)
         loss = jnp.sum(token_losses(logits_BxcxV, targets_Bxc) * weights_Bxc)
         probability_BxcxV = jnp.exp(logits_BxcxV - jax.nn.logsumexp(logits_BxcxV, -1)[..., None])
-        by_logits = probability_BxcxV - _chosen(logits_BxcxV, targets_Bxc)
+        is_target_BxcxV = jnp.arange(len(table_VxE)) == targets_Bxc[..., None]
+        by_logits = probability_BxcxV - is_target_BxcxV
         by_logits = (by_logits * weights_Bxc[..., None]).astype(x_BxcxE.dtype)
         by_table_VxE = jnp.einsum(
             "BAV,BAE->VE", by_logits, x_BxcxE, preferred_element_type=jnp.float32
@@ -89,11 +89,6 @@ def _backward(gradient: tuple[Array, Array], by: Array) -> tuple[Array, Array, N
 
 
 _summed.defvjp(_with_gradient, _backward)
-
-
-def _chosen(logits_BxAxV: Array, targets_BxA: Array) -> Array:
-    """Which token is the target, bool [B, A, V]."""
-    return jnp.arange(logits_BxAxV.shape[-1]) == targets_BxA[..., None]
 
 
 def _parted(array_BxA: Array) -> Array:
