@@ -34,6 +34,8 @@ def augment(
       colour: change brightness, contrast and saturation.
       rng: decides; it is drawn from alike whatever the text says.
     """
+    if not (flip or colour):
+        return frames_FxHxWx3
     mirrored, strengths = rng.random() < 0.5, rng.uniform(1 - _STRENGTH, 1 + _STRENGTH, 3)
     if flip and mirrored and not _SIDES.search(text):
         frames_FxHxWx3 = frames_FxHxWx3[:, :, ::-1]

@@ -2,6 +2,8 @@
 
 arXiv:2204.14198, §2.4 and appendix A.3: `<image>` stands where a medium stood, the end of a chunk
 is marked before each medium of a page and at the end of all, and the loss is on text alone.
+
+A layout stops once, before it decodes media: see `flamingo_jax.data.staged`.
 """
 
 import dataclasses
@@ -12,6 +14,7 @@ import numpy as np
 from flamingo_jax.data.bad_records import BadRecord, Problem
 from flamingo_jax.data.documents import Document, Medium, check
 from flamingo_jax.data.sequences import TokenSequence, last_media, next_media
+from flamingo_jax.data.staged import Staged
 from flamingo_jax.data.tokenizer import Tokenizer
 
 Decode = Callable[[Medium], np.ndarray]
@@ -45,7 +48,7 @@ def lay_out_page(
     limits: Limits,
     decode: Decode,
     rng: np.random.Generator,
-) -> tuple[TokenSequence, list[Problem]]:
+) -> Staged[tuple[TokenSequence, list[Problem]]]:
     """A random window of a page, with the first few of its media.
 
     Of a page longer than that, the window is drawn among those with a medium in them. Media that
@@ -66,6 +69,7 @@ def lay_out_page(
     shown: list[np.ndarray] = []
     problems: list[Problem] = []
     dropped: list[int] = []
+    yield
     for number, place in enumerate(places):
         medium = media[before + number]
         if len(shown) == limits.media:
@@ -83,7 +87,9 @@ def lay_out_page(
     for place in dropped:  # with the end of the chunk before it, if that is in the window
         kept[max(place - 1, 0) : place + 1] = False
     ids = [*start, *tokens[kept].tolist()]
-    return _sequence(ids, shown, tokenizer, limits, text_sees_next), problems
+    sequence = _sequence(ids, tokenizer, limits, text_sees_next)
+    count = sequence.tokens.count(tokenizer.image_id)
+    return dataclasses.replace(sequence, media=shown[:count]), problems
 
 
 def lay_out_pair(
@@ -92,7 +98,7 @@ def lay_out_pair(
     limits: Limits,
     decode: Decode,
     rng: np.random.Generator,
-) -> TokenSequence:
+) -> Staged[TokenSequence]:
     """`<image>` caption `<|endofchunk|>`; a caption that is too long loses its end.
 
     With probability p_next the caption comes first and sees what follows it. A space is put before
@@ -110,13 +116,14 @@ def lay_out_pair(
     caption = tokenizer.encode(space + text) if text else []
     image, start = [tokenizer.image_id], tokenizer.start()
     text_first = bool(rng.random() < limits.p_next)
-    shown = [decode(media[0])]
     if text_first:
         room = min(limits.length - len(start) - 2, limits.scored - 1)
         ids = [*start, *caption[: max(room, 1)], *image, tokenizer.eoc_id]
     else:
         ids = [*start, *image, *caption, tokenizer.eoc_id]
-    return _sequence(ids, shown, tokenizer, limits, text_first)
+    sequence = _sequence(ids, tokenizer, limits, text_first)
+    yield
+    return dataclasses.replace(sequence, media=[decode(media[0])])
 
 
 def _page(document: Document, tokenizer: Tokenizer) -> tuple[np.ndarray, list[Medium]]:
@@ -154,13 +161,9 @@ def _window(is_image_L: np.ndarray, length: int, rng: np.random.Generator) -> tu
 
 
 def _sequence(
-    ids: list[int],
-    media: list[np.ndarray],
-    tokenizer: Tokenizer,
-    limits: Limits,
-    text_sees_next: bool,
+    ids: list[int], tokenizer: Tokenizer, limits: Limits, text_sees_next: bool
 ) -> TokenSequence:
-    """The sequence with its loss mask and φ; what is beyond the limits is cut from its end."""
+    """The sequence, still without media, with its loss mask and φ; its end is cut at the limits."""
     weight = {tokenizer.image_id: 0.0, tokenizer.eoc_id: limits.eoc_weight}
     unscored = len(tokenizer.start())
     mask = [0.0 if t < unscored else weight.get(token, 1.0) for t, token in enumerate(ids)]
@@ -170,6 +173,6 @@ def _sequence(
     if not any(token not in weight for token in ids[unscored:]):
         raise BadRecord("empty", "there is no text to learn from")
     phi = next_media if text_sees_next else last_media
-    if not (count := ids.count(tokenizer.image_id)):
+    if tokenizer.image_id not in ids:
         raise BadRecord("empty", "its text leaves no room for its image")
-    return TokenSequence(ids, mask, phi(ids, tokenizer.image_id), media[:count])
+    return TokenSequence(ids, mask, phi(ids, tokenizer.image_id), [])

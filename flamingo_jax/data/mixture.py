@@ -7,7 +7,6 @@ can stop and go on anywhere, with any number of hosts and of processes that make
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import grain
 import numpy as np
@@ -21,6 +20,7 @@ from flamingo_jax.data.drawn import make_example
 from flamingo_jax.data.openmoji.builder import SIZE
 from flamingo_jax.data.records import Example, Records, open_records
 from flamingo_jax.data.sources.base import Source
+from flamingo_jax.data.staged import Staged, finish_all
 from flamingo_jax.data.tasks import Pool
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
@@ -114,7 +114,7 @@ def make_iterator(
     drawn = [dataset for dataset in datasets if dataset.path is None]
     pool = Pool(drawings, split) if drawn else None
     examples = [
-        _drawn(dataset, pool, tokenizer, seed)
+        _Drawn(dataset, pool, tokenizer, seed)
         if pool is not None and dataset.path is None
         else Records(dataset, sources[dataset.name], tokenizer, image_size, seed)
         for dataset in datasets
@@ -124,7 +124,7 @@ def make_iterator(
         size = datasets[i].batch_size
         wanted = range(size) if rows is None else rows[datasets[i].name]
         telling = wanted if told is None else told[datasets[i].name]
-        made = [examples[i][number * size + row] for row in wanted]
+        made = finish_all([examples[i][number * size + row] for row in wanted])
         fields = made[0][0]
         arrays = {field: np.stack([arrays[field] for arrays, _ in made]) for field in fields}
         found = [made[place][1] for place, row in enumerate(wanted) if row in telling]
@@ -142,11 +142,16 @@ def make_iterator(
     return Mixture(grain.MapDataset.range(2**31 - 1).map(step), config.workers)
 
 
-def _drawn(dataset: DatasetConfig, pool: Pool, tokenizer: Tokenizer, seed: int) -> Any:
-    """Every example of a data set made of drawings, by its number."""
+class _Drawn:
+    """Every example of a data set made of drawings, by its number, to be finished."""
 
-    def example(_: int, rng: np.random.Generator) -> Example:
-        return make_example(dataset, pool, tokenizer, rng), []
+    def __init__(self, dataset: DatasetConfig, pool: Pool, tokenizer: Tokenizer, seed: int) -> None:
+        def example(_: int, rng: np.random.Generator) -> Example:
+            return make_example(dataset, pool, tokenizer, rng), []
 
-    own_seed = zlib.crc32(f"{seed}:{dataset.name}".encode())
-    return grain.MapDataset.range(2**31 - 1).seed(own_seed).random_map(example)
+        own_seed = zlib.crc32(f"{seed}:{dataset.name}".encode())
+        self._examples = grain.MapDataset.range(2**31 - 1).seed(own_seed).random_map(example)
+
+    def __getitem__(self, number: int) -> Staged[Example]:
+        yield
+        return self._examples[number]

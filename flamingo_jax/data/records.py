@@ -19,6 +19,7 @@ from flamingo_jax.data.pictures import read_picture
 from flamingo_jax.data.sequences import TokenSequence, pad
 from flamingo_jax.data.sources.base import Gives, Source
 from flamingo_jax.data.sources.opening import open_source
+from flamingo_jax.data.staged import Staged, finish
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 
@@ -84,8 +85,8 @@ class Records:
         """Records an epoch."""
         return len(self._source) - len(self._held_out())
 
-    def __getitem__(self, number: int) -> Example:
-        """Example `number`, of this epoch or a later one.
+    def __getitem__(self, number: int) -> Staged[Example]:
+        """Example `number`, of this epoch or a later one, to be finished.
 
         Raises:
           UserError: none of many records in a row can be used.
@@ -102,7 +103,7 @@ class Records:
                 if not parts:
                     continue
                 part = parts[0] if len(parts) == 1 else parts[rng.integers(len(parts))]
-                arrays, lost = self._laid_out(part, rng)
+                arrays, lost = yield from self._laid_out(part, rng)
             except BadRecord as error:
                 problems.append(Problem(where, error.reason, str(error)[:300]))
                 continue
@@ -131,7 +132,7 @@ class Records:
                 continue
             for part in parts:
                 with contextlib.suppress(BadRecord):
-                    yield record, self._laid_out(part, rng)[0]
+                    yield record, finish(self._laid_out(part, rng))[0]
 
     def _held_out(self) -> range:
         every = self._config.held_out
@@ -151,15 +152,15 @@ class Records:
             return captioned_figures(document)
         return [document]
 
-    def _laid_out(self, document: Document, rng: np.random.Generator) -> Example:
+    def _laid_out(self, document: Document, rng: np.random.Generator) -> Staged[Example]:
         config, name = self._config, f"Data set {self._config.name}"
-        sequence, lost = self._sequence(document, rng)
+        sequence, lost = yield from self._sequence(document, rng)
         arrays = pad(sequence, config.length, config.media, self._tokenizer.pad_id, name)
         return arrays, lost
 
     def _sequence(
         self, document: Document, rng: np.random.Generator
-    ) -> tuple[TokenSequence, list[Problem]]:
+    ) -> Staged[tuple[TokenSequence, list[Problem]]]:
         text = " ".join(item for item in document.items if isinstance(item, str))
 
         def decode(medium: Medium) -> np.ndarray:
@@ -167,8 +168,9 @@ class Records:
             return augment(frames, text, self._config.flip, self._config.colour, rng)
 
         if self._config.kind == "interleaved":
-            return lay_out_page(document, self._tokenizer, self._limits, decode, rng)
-        return lay_out_pair(document, self._tokenizer, self._limits, decode, rng), []
+            return (yield from lay_out_page(document, self._tokenizer, self._limits, decode, rng))
+        pair = yield from lay_out_pair(document, self._tokenizer, self._limits, decode, rng)
+        return pair, []
 
     def _frames(self, content: bytes, rng: np.random.Generator) -> np.ndarray:
         """uint8 [F, size, size, 3]; an image is shown in all frames."""

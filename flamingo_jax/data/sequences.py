@@ -88,9 +88,10 @@ def pad(sequence: TokenSequence, length: int, media: int, pad_id: int, where: st
     if found > media:
         raise UserError(f"{where}: a sequence has {found} media: raise media from {media}.")
     rest = length - tokens
-    images = np.zeros((media, *sequence.media[0].shape), np.uint8)
-    for i, medium in enumerate(sequence.media):
-        images[i] = medium
+    images = sequence.media[0][None]  # where one is all there can be, it is not copied
+    if media > 1:
+        blank = [np.zeros_like(sequence.media[0])] * (media - found)
+        images = np.stack([*sequence.media, *blank])
     return {
         "tokens_BxT": np.array(sequence.tokens + [pad_id] * rest, np.int32),
         "loss_mask_BxT": np.array(sequence.loss_mask + [0.0] * rest, np.float32),

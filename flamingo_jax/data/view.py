@@ -16,6 +16,7 @@ from flamingo_jax.data.layouts import Limits, lay_out_page, lay_out_pair
 from flamingo_jax.data.pictures import read_picture
 from flamingo_jax.data.sequences import next_media
 from flamingo_jax.data.sources.base import Gives
+from flamingo_jax.data.staged import finish
 from flamingo_jax.data.tokenizer import Tokenizer
 
 PAGE = Limits(length=256, media=5, scored=256, eoc_weight=1.0, p_next=0.5)
@@ -75,9 +76,9 @@ def make_card(document: Document, gives: Gives, tokenizer: Tokenizer, number: in
         return read_picture(medium.content, _SIDE, fit)[None]
 
     if gives == "pages":
-        sequence, _ = lay_out_page(document, tokenizer, PAGE, decode, rng)
+        sequence, _ = finish(lay_out_page(document, tokenizer, PAGE, decode, rng))
     else:
-        sequence = lay_out_pair(document, tokenizer, PAIR, decode, rng)
+        sequence = finish(lay_out_pair(document, tokenizer, PAIR, decode, rng))
     ids = sequence.tokens
     names = {tokenizer.image_id: tokenizer.text.image_token}
     names |= {tokenizer.eoc_id: tokenizer.text.eoc_token}

@@ -8,6 +8,7 @@ from flamingo_jax.data.datasets import DatasetConfig
 from flamingo_jax.data.documents import Document, Medium
 from flamingo_jax.data.figures import captioned_figures
 from flamingo_jax.data.shards import write_index, write_shard
+from flamingo_jax.data.staged import finish
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from tests.data.sources import files
@@ -59,7 +60,7 @@ def manual(folder: Path, pages: int) -> Path:
 
 def test_pairs_of_pages_are_their_captioned_figures(tmp_path: Path, tokenizer: Tokenizer) -> None:
     made = records(dataset(manual(tmp_path / "pages", 9)), tokenizer)
-    examples = [made[i] for i in range(9)]
+    examples = [finish(made[i]) for i in range(9)]
     assert {number for number in numbers(made, tokenizer, range(9))} == {0, 1, 3, 4, 6, 7}
     assert all(problems == [] for _, problems in examples)
 
@@ -67,7 +68,7 @@ def test_pairs_of_pages_are_their_captioned_figures(tmp_path: Path, tokenizer: T
 def test_pages_without_any_caption_are_told_of(tmp_path: Path, tokenizer: Tokenizer) -> None:
     made = records(dataset(files.extracted(tmp_path / "pages")), tokenizer)
     with pytest.raises(UserError, match="has a figure with a caption to make pairs of: set its"):
-        made[0]
+        finish(made[0])
 
 
 @pytest.mark.parametrize(("count", "every"), [(17, 4), (16, 4), (6, 2), (5, 5), (12, 0)])

@@ -1,6 +1,7 @@
 """Pages and pairs as sequences, against pages laid out by hand; φ and the mask by their rules."""
 
 import collections
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from flamingo_jax.data.bad_records import BadRecord
 from flamingo_jax.data.documents import Document, Medium
 from flamingo_jax.data.layouts import Limits, lay_out_page, lay_out_pair
 from flamingo_jax.data.sequences import TokenSequence
+from flamingo_jax.data.staged import finish
 from flamingo_jax.data.tokenizer import Tokenizer
 
 WHOLE = Limits(256, 5, 256, 1.0, 0.0)
@@ -41,7 +43,7 @@ def long_page(images: int = 40, words: int = 30) -> Document:
 
 
 def drawn(document: Document, tokenizer: Tokenizer, limits: Limits, seed: int) -> TokenSequence:
-    return lay_out_page(document, tokenizer, limits, decode, np.random.default_rng(seed))[0]
+    return finish(lay_out_page(document, tokenizer, limits, decode, np.random.default_rng(seed)))[0]
 
 
 def test_a_short_page_is_the_paper_s_figure(tokenizer: Tokenizer) -> None:
@@ -138,7 +140,7 @@ def test_fewer_scored_tokens_than_text(tokenizer: Tokenizer) -> None:
 def test_images_that_cannot_be_used_are_left_out(tokenizer: Tokenizer) -> None:
     document = page("A.", medium(1), "B.", medium(255), "C.", medium(3), "D.")
     rng = np.random.default_rng(0)
-    sequence, problems = lay_out_page(document, tokenizer, WHOLE, decode, rng)
+    sequence, problems = finish(lay_out_page(document, tokenizer, WHOLE, decode, rng))
     assert numbers(sequence) == [1, 3]
     without = page("A.", medium(1), "B.", "C.", medium(3), "D.")
     expected = drawn(without, tokenizer, WHOLE, 0)
@@ -163,7 +165,8 @@ def test_a_pair(tokenizer: Tokenizer) -> None:
     seen = set()
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        sequence = lay_out_pair(page(medium(7), " a cat "), tokenizer, limits, decode, rng)
+        pair = page(medium(7), " a cat ")
+        sequence = finish(lay_out_pair(pair, tokenizer, limits, decode, rng))
         start, image, *text, end = sequence.tokens
         assert (start, image, end) == (tokenizer.bos_id, tokenizer.image_id, tokenizer.eoc_id)
         assert sequence.media_index == [0] + [1] * (len(text) + 2)
@@ -176,7 +179,7 @@ def test_a_pair(tokenizer: Tokenizer) -> None:
 def test_a_pair_whose_text_comes_first(tokenizer: Tokenizer) -> None:
     limits = Limits(8, 1, 8, 1.0, 1.0)
     document = page(medium(7), "one two three four five six seven eight nine")
-    sequence = lay_out_pair(document, tokenizer, limits, decode, np.random.default_rng(0))
+    sequence = finish(lay_out_pair(document, tokenizer, limits, decode, np.random.default_rng(0)))
     assert sequence.tokens[-2:] == [tokenizer.image_id, tokenizer.eoc_id]
     assert len(sequence.tokens) == 8
     assert sequence.media_index == [1] * 7 + [0]
@@ -185,7 +188,7 @@ def test_a_pair_whose_text_comes_first(tokenizer: Tokenizer) -> None:
 def test_a_caption_that_is_too_long_loses_its_end(tokenizer: Tokenizer) -> None:
     limits = Limits(8, 1, 8, 1.0, 0.0)
     document = page(medium(7), "word " * 50)
-    sequence = lay_out_pair(document, tokenizer, limits, decode, np.random.default_rng(0))
+    sequence = finish(lay_out_pair(document, tokenizer, limits, decode, np.random.default_rng(0)))
     assert len(sequence.tokens) == 8
     assert tokenizer.eoc_id not in sequence.tokens
 
@@ -206,12 +209,26 @@ def test_documents_that_cannot_be_used(
 ) -> None:
     for lay_out in (lay_out_page, lay_out_pair):
         with pytest.raises(BadRecord) as error:
-            lay_out(document, tokenizer, WHOLE, decode, np.random.default_rng(0))
+            finish(lay_out(document, tokenizer, WHOLE, decode, np.random.default_rng(0)))
         assert error.value.reason == reason
 
 
 def test_a_page_is_no_pair(tokenizer: Tokenizer) -> None:
+    two = page(medium(1), "x", medium(2))
     with pytest.raises(BadRecord, match="2 media where a pair has one"):
-        lay_out_pair(
-            page(medium(1), "x", medium(2)), tokenizer, WHOLE, decode, np.random.default_rng(0)
-        )
+        next(lay_out_pair(two, tokenizer, WHOLE, decode, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("lay_out", [lay_out_page, lay_out_pair])
+def test_a_layout_stops_before_it_decodes(lay_out: Any, tokenizer: Tokenizer) -> None:
+    decoded: list[str] = []
+
+    def tell(medium: Medium) -> np.ndarray:
+        decoded.append(medium.name)
+        return decode(medium)
+
+    laying = lay_out(page(medium(1), "a cat"), tokenizer, WHOLE, tell, np.random.default_rng(0))
+    next(laying)
+    assert not decoded
+    finish(laying)
+    assert decoded == ["1"]

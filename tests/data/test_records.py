@@ -13,6 +13,7 @@ from flamingo_jax.data.augment import augment
 from flamingo_jax.data.datasets import DatasetConfig, MixtureConfig
 from flamingo_jax.data.mixture import Mixture, make_iterator
 from flamingo_jax.data.records import Records, open_records
+from flamingo_jax.data.staged import finish
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from tests.data.sources import files
@@ -51,7 +52,7 @@ def records(config: DatasetConfig, tokenizer: Tokenizer, seed: int = 5) -> Recor
 
 def numbers(made: Records, tokenizer: Tokenizer, examples: range) -> list[int]:
     """The captions' numbers of some examples."""
-    texts = [tokenizer.decode(made[i][0]["tokens_BxT"].tolist()) for i in examples]
+    texts = [tokenizer.decode(finish(made[i])[0]["tokens_BxT"].tolist()) for i in examples]
     return [int(text.split("number")[1].split(",")[0]) for text in texts]
 
 
@@ -151,11 +152,11 @@ def test_a_bad_record_is_replaced_by_the_next_and_told(
     made = records(config, tokenizer)
     expected = [order[i] for i in (0, 1, 2, 5, 5, 5, 6, 7, 8, 10, 10, 11)]
     assert numbers(made, tokenizer, range(12)) == expected
-    told = [problem for i in (3, 4, 9) for problem in made[i][1]]
+    told = [problem for i in (3, 4, 9) for problem in finish(made[i])[1]]
     assert [problem.reason for problem in told] == ["corrupt_image"] * 4
     assert told[0].source == f"{config.path}/rows.jsonl#{order[3]}"
     assert told[0].medium is None
-    assert not made[0][1]
+    assert not finish(made[0])[1]
 
 
 def test_a_page_that_loses_an_image_is_kept(tmp_path: Path, tokenizer: Tokenizer) -> None:

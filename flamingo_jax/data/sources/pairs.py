@@ -180,22 +180,39 @@ def _members(content: bytes) -> dict[str, tuple[str, bytes]]:
 
 
 def _plain_members(content: bytes) -> dict[str, tuple[str, bytes]]:
-    """`_members` in a third of the time, where all are whole and of the plainest kind; else none.
+    """`_members` in a tenth of the time, where all are whole and of the plainest kind; else none.
 
     Opening a tar takes longer than reading the few files of a sample.
     """
     files, at = {}, 0
     while at < len(content):
         try:
-            member = tarfile.TarInfo.frombuf(content[at : at + 512], "utf-8", "surrogateescape")
-        except Exception:  # tarfile raises many types on damaged input
+            name, size = _plain_header(content[at : at + 512])
+        except ValueError:
             return {}
-        first, last = at + 512, at + 512 + member.size
-        at = first + -(-member.size // 512) * 512
-        if member.type not in _PLAIN or not first <= last <= at <= len(content):
+        first, last = at + 512, at + 512 + size
+        at = first + -(-size // 512) * 512
+        if not first <= last <= at <= len(content):
             return {}
-        files[_ending(member.name)] = (member.name, content[first:last])
+        files[_ending(name)] = (name, content[first:last])
     return files
+
+
+def _plain_header(block: bytes) -> tuple[str, int]:
+    """A file's name and its size in bytes, of a tar's header (POSIX.1-1988, ustar).
+
+    Raises:
+      ValueError: it is damaged, or one with more in it than that.
+    """
+    if len(block) != 512 or block[156:157] not in _PLAIN or block[345]:
+        raise ValueError("no plain file")
+    size, checksum = (int(octal.strip(b" \0"), 8) for octal in (block[124:136], block[148:156]))
+    if sum(block) - sum(block[148:156]) + 8 * ord(" ") != checksum:
+        raise ValueError("damaged")
+    name = block[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    if not name or name.endswith("/"):
+        raise ValueError("a folder")
+    return name, size
 
 
 def _told(files: Mapping[str, tuple[str, bytes]]) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from flamingo_jax.data.layouts import Limits, lay_out_page, lay_out_pair
 from flamingo_jax.data.pictures import read_picture
 from flamingo_jax.data.sources.base import Source
 from flamingo_jax.data.sources.opening import open_source
+from flamingo_jax.data.staged import finish
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 from tests.data.sources import files
@@ -80,9 +81,9 @@ def use_all(source: Source, tokenizer: Tokenizer) -> list[str]:
         try:
             document = source[i]
             if gives == "pages":
-                lay_out_page(document, tokenizer, LIMITS, decode, rng)
+                finish(lay_out_page(document, tokenizer, LIMITS, decode, rng))
             else:
-                lay_out_pair(document, tokenizer, LIMITS, decode, rng)
+                finish(lay_out_pair(document, tokenizer, LIMITS, decode, rng))
             found.append("used")
         except BadRecord as error:
             found.append(error.reason if str(error) else "no words")
