@@ -7,10 +7,12 @@ can stop and go on anywhere, with any number of hosts and of processes that make
 
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
+from grain.multiprocessing import SharedMemoryArray
 
 from flamingo_jax.data.bad_records import Problem
 from flamingo_jax.data.batch import Batch
@@ -120,13 +122,15 @@ def make_iterator(
         for dataset in datasets
     ]
 
+    stack = _stack_shared if config.workers else np.stack
+
     def batch(i: int, number: int) -> Example:
         size = datasets[i].batch_size
         wanted = range(size) if rows is None else rows[datasets[i].name]
         telling = wanted if told is None else told[datasets[i].name]
         made = finish_all([examples[i][number * size + row] for row in wanted])
         fields = made[0][0]
-        arrays = {field: np.stack([arrays[field] for arrays, _ in made]) for field in fields}
+        arrays = {field: stack([arrays[field] for arrays, _ in made]) for field in fields}
         found = [made[place][1] for place, row in enumerate(wanted) if row in telling]
         return arrays, [problem for problems in found for problem in problems]
 
@@ -142,6 +146,12 @@ def make_iterator(
     return Mixture(grain.MapDataset.range(2**31 - 1).map(step), config.workers)
 
 
+def _stack_shared(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """`np.stack` in memory that a worker process shares: grain would copy a batch there."""
+    whole = SharedMemoryArray((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    return np.stack(arrays, out=whole)
+
+
 class _Drawn:
     """Every example of a data set made of drawings, by its number, to be finished."""
 
@@ -150,7 +160,8 @@ class _Drawn:
             return make_example(dataset, pool, tokenizer, rng), []
 
         own_seed = zlib.crc32(f"{seed}:{dataset.name}".encode())
-        self._examples = grain.MapDataset.range(2**31 - 1).seed(own_seed).random_map(example)
+        numbers = grain.MapDataset.range(2**31 - 1)
+        self._examples: Any = numbers.seed(own_seed).random_map(example)
 
     def __getitem__(self, number: int) -> Staged[Example]:
         yield
