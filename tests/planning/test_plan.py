@@ -45,7 +45,7 @@ def tiny(**mesh: int) -> RunConfig:
 
 @pytest.mark.slow
 def test_a_plan_has_what_a_whole_compilation_tells() -> None:
-    config = scaled(tiny(fsdp=2, tensor=2), 2048.0)
+    config = scaled(tiny(fsdp=2, tensor=2), 4096.0)
     plan = plan_training("tiny", config, SLICE)
     program = train_program(config, SLICE)
     memory = program.function.lower(*program.arguments).compile().memory_analysis()
