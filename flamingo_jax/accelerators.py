@@ -15,8 +15,9 @@ def only_a_cpu() -> bool:
     Planning brings that library. JAX would load it to look for devices: 90 MB, and lines of its
     warnings.
     """
-    plugins = importlib.metadata.entry_points(group="jax_plugins")
-    if plugins or importlib.util.find_spec("jax_plugins") or any(map(os.environ.get, _ASKED_FOR)):
+    if any(map(os.environ.get, _ASKED_FOR)) or importlib.util.find_spec("jax_plugins"):
         return False
     vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
-    return all(vendor.read_text().strip() != _GOOGLE for vendor in vendors)
+    if any(vendor.read_text().strip() == _GOOGLE for vendor in vendors):
+        return False
+    return not importlib.metadata.entry_points(group="jax_plugins")  # last: it reads many files

@@ -19,8 +19,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "flamingo_jax" / "compiled")
 )
-if only_a_cpu():
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "JAX_PLATFORMS" not in os.environ and only_a_cpu():
+    os.environ["JAX_PLATFORMS"] = "cpu"
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -86,7 +86,7 @@ def run(
     app.run(guarded, flags_parser=_parse)
 
 
-ALLOCATION = {
+_ALLOCATION = {
     "hugetlb": 1,  # huge pages: in pages of 4 kB a fifth of the time goes into making them
     # What is freed is kept for the next step, not given back and made anew, which is another tenth:
     # so one heap for all threads, nothing beside it, and no end of it that is cut off.
@@ -95,6 +95,9 @@ ALLOCATION = {
     "trim_threshold": 2**40,
 }
 """What the C library is told. XLA on CPUs allocates its gigabytes anew in every step."""
+
+TUNABLES = ":".join(f"glibc.malloc.{name}={value}" for name, value in _ALLOCATION.items())
+"""The same as its environment variable, GLIBC_TUNABLES, says it."""
 
 
 _RUN_MODELS = {f"flamingo_jax.{name}" for name in ("train", "evaluate", "generate", "benchmark")}
@@ -108,8 +111,7 @@ def _tell_the_allocator() -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     runs_models = spec is not None and spec.name in _RUN_MODELS
     if runs_models and sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
-        told = (f"glibc.malloc.{name}={value}" for name, value in ALLOCATION.items())
-        os.environ["GLIBC_TUNABLES"] = ":".join(told)
+        os.environ["GLIBC_TUNABLES"] = TUNABLES
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -61,8 +61,7 @@ before = resident()
 make_room({megabytes} << 20)
 print(before - resident() < 32 << 20)
 """
-    told = ":".join(f"glibc.malloc.{name}={value}" for name, value in cli.ALLOCATION.items())
-    environment = os.environ | {"GLIBC_TUNABLES": told}
+    environment = os.environ | {"GLIBC_TUNABLES": cli.TUNABLES}
     line = [sys.executable, "-c", code]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == str(kept), done.stderr

@@ -49,7 +49,7 @@ class Spans:
         if size < 0:
             raise BadRecord("truncated_file", f"{path} cannot be read beyond byte {start:,}")
         try:
-            with path.open("rb", buffering=0) as opened:
+            with path.open("rb") as opened:
                 opened.seek(start)
                 content = opened.read(size)
         except OSError as error:
