@@ -17,7 +17,6 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from flamingo_jax.inference.rows import row_by_row
 from flamingo_jax.models.decoder import Context, DecoderLayer, Vocabulary
 from flamingo_jax.models.flamingo import FlamingoConfig
 from flamingo_jax.models.xattn import GatedCrossAttentionDense
@@ -108,7 +107,6 @@ def _layer(stacked: Any, index: tuple[Array | int, ...]) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
-@nn.intercept_methods(row_by_row)
 def forward(
     config: FlamingoConfig,
     weights: Weights,

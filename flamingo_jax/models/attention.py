@@ -1,85 +1,148 @@
-"""Attention and positions, as functions: what the language model, resampler and bridge share.
+"""Attention, as a function: what the language model, resampler, bridge and ViT share.
 
 Axes: B batch, T querying tokens, S attended tokens, C head width, K query heads, G key-value heads,
-H query heads of a key-value head, D width.
+M queries of a key-value head, its K / G query heads one after another.
 """
+
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 Array = jax.Array
 
+_LOWEST = float(jnp.finfo(jnp.float32).min)
 
-def rotate(x_BxTxKxC: Array, positions_BxT: Array, base: float, share: float = 1.0) -> Array:
-    """Rotary position embedding on half-split channels (arXiv:2104.09864, §3.4.2).
-
-    Of each head the first `share` of the channels is rotated (GPT-NeoX, arXiv:2204.06745, §2.1).
-    """
-    rotated = int(x_BxTxKxC.shape[-1] * share)
-    half = rotated // 2
-    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions_BxT[..., None, None].astype(jnp.float32) * frequencies
-    cos, sin = jnp.cos(angle).astype(x_BxTxKxC.dtype), jnp.sin(angle).astype(x_BxTxKxC.dtype)
-    first, second, rest = jnp.split(x_BxTxKxC, (half, rotated), axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+# Products of bfloat16 are summed and kept in float32.
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
-def distances(mask_BxTxS: Array) -> Array:
-    """How many of the tokens that a token sees come after each one, int32 [B, T, S].
-
-    Counted among the visible ones, so it holds for cached, padded and branching sequences alike.
-    """
-    seen = jnp.cumsum(mask_BxTxS, axis=-1, dtype=jnp.int32)
-    return seen[..., -1:] - seen
+ATTENDED = "attended"
+"""The name of what `attend` returns, for policies of rematerialisation."""
 
 
-def alibi(num_heads: int, mask_BxTxS: Array) -> Array:
-    """ALiBi (arXiv:2108.12409, §3): -slope of the head times the distance -> float32 [B, K, T, S].
-
-    Slopes are 2^(-8 i / n), n the next power of two from K; where K is less, of the n every second
-    one comes first, as MPT has it.
-    """
-    n = 1 << (num_heads - 1).bit_length()
-    slopes = 2.0 ** (-8.0 / n * jnp.arange(1, n + 1))
-    if n != num_heads:
-        slopes = jnp.concatenate([slopes[1::2], slopes[::2]])[:num_heads]
-    return -slopes[:, None, None] * distances(mask_BxTxS)[:, None].astype(jnp.float32)
-
-
-def sinusoids(count: int, width: int) -> Array:
-    """[sin, cos] of 0 .. count - 1 at width / 2 wavelengths (arXiv:1706.03762, §3.5), float32."""
-    frequencies = 10_000.0 ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
-    angle = jnp.arange(count, dtype=jnp.float32)[:, None] * frequencies
-    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
-def attention_weights(
-    q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array, bias_BxKxTxS: Array | None = None
+def attend(
+    q_BxTxKxC: Array,
+    k_BxSxGxC: Array,
+    v_BxSxGxC: Array,
+    mask_BxTxS: Array | None = None,
+    bias_BxKxTxS: Array | None = None,
 ) -> Array:
-    """Masked softmax of scaled products, K query heads sharing G key heads -> float32 [B, K, T, S].
+    """Values summed with the softmax of scaled products of queries and keys.
 
-    Rows that may see nothing are zero, not uniform: a token before the first image must get
-    nothing from the images (Flamingo, arXiv:2204.14198, §2.3).
+    Rows that may see nothing are zero, not a mean: a token before the first image must get nothing
+    from the images (Flamingo, arXiv:2204.14198, §2.3). The weights are never kept: the backward
+    pass computes them anew (arXiv:2205.14135, §3.1).
+
+    Args:
+      q_BxTxKxC: queries.
+      k_BxSxGxC: keys; every K / G query heads in a row share one of their heads.
+      v_BxSxGxC: values.
+      mask_BxTxS: bool, True where token t may attend to token s; None where all may to all.
+      bias_BxKxTxS: float32, added to the scaled products.
+
+    Returns:
+      [B, T, K, C], in the values' type.
     """
-    B, T, K, C = q_BxTxKxC.shape
-    G, S = k_BxSxGxC.shape[2], k_BxSxGxC.shape[1]
-    # Heads before tokens, as plain multiplies: XLA on a CPU otherwise transposes the products.
-    q_BxGxHTxC = q_BxTxKxC.swapaxes(1, 2).reshape(B, G, K // G * T, C) * C**-0.5
-    k_BxGxCxS = k_BxSxGxC.transpose(0, 2, 3, 1)
-    scores = jnp.matmul(q_BxGxHTxC, k_BxGxCxS, preferred_element_type=jnp.float32)
-    scores = scores.reshape(B, K, T, S)
-    if bias_BxKxTxS is not None:
-        scores += bias_BxKxTxS
-    visible = mask_BxTxS[:, None]
-    lowest = jnp.finfo(scores.dtype).min
-    weights = jax.nn.softmax(jnp.where(visible, scores, lowest), axis=-1)
-    return jnp.where(visible, weights, 0.0)
+    out = _attend(q_BxTxKxC, k_BxSxGxC, v_BxSxGxC, mask_BxTxS, bias_BxKxTxS)
+    return checkpoint_name(out, ATTENDED)
 
 
-def mix(weights_BxKxTxS: Array, v_BxSxGxC: Array) -> Array:
-    """Values summed with the weights of `attention_weights` -> [B, T, K, C]."""
-    B, K, T, S = weights_BxKxTxS.shape
-    G, C = v_BxSxGxC.shape[2:]
-    weights_BxGxHTxS = weights_BxKxTxS.reshape(B, G, K // G * T, S).astype(v_BxSxGxC.dtype)
-    mixed = jnp.matmul(weights_BxGxHTxS, v_BxSxGxC.swapaxes(1, 2))
-    return mixed.reshape(B, K, T, C).swapaxes(1, 2)
+def attention_weights(q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array | None = None) -> Array:
+    """The weights with which `attend` sums values, to look at, float32 [B, K, T, S]."""
+    B, T, K, _ = q_BxTxKxC.shape
+    powers_BxGxMxS, total_BxGxMx1 = _softmax(_scores(q_BxTxKxC, k_BxSxGxC, mask_BxTxS, None), -1)
+    return (powers_BxGxMxS / total_BxGxMx1).reshape(B, K, T, -1)
+
+
+# Heads come before tokens below, as plain products have their axes: of others XLA on a CPU
+# transposes the largest arrays. For the same reason scores are [S, M] in the backward pass: the
+# gradients of keys and values are products with them, that of queries alone with the transpose.
+
+
+@jax.custom_vjp
+def _attend(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None) -> Array:
+    return _forward(q, k, v, mask, bias)[0]
+
+
+def _forward(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None) -> Any:
+    powers_BxGxMxS, total_BxGxMx1 = _softmax(_scores(q, k, mask, bias), -1)
+    v_BxGxSxC = v.swapaxes(1, 2)
+    summed_BxGxMxC = _product("bgms,bgsc->bgmc", powers_BxGxMxS.astype(v.dtype), v_BxGxSxC)
+    out_BxGxMxC = (summed_BxGxMxC / total_BxGxMx1).astype(v.dtype)
+    return _tokens_first(out_BxGxMxC, q.shape), (q, k, v, mask, bias)
+
+
+def _backward(kept: tuple[Any, ...], g_BxTxKxC: Array) -> tuple[Any, ...]:
+    q, k, v, mask, bias = kept
+    G, scale = k.shape[2], q.shape[-1] ** -0.5
+    q_BxGxMxC, g_BxGxMxC = _heads_first(q * scale, G), _heads_first(g_BxTxKxC, G)
+    k_BxGxSxC, v_BxGxSxC = k.swapaxes(1, 2), v.swapaxes(1, 2)
+    scores_BxGxSxM = _product("bgsc,bgmc->bgsm", k_BxGxSxC, q_BxGxMxC)
+    added = _added(mask, bias, q.shape[2] // G)
+    if added is not None:
+        scores_BxGxSxM += added.swapaxes(2, 3)
+    powers_BxGxSxM, total_BxGx1xM = _softmax(scores_BxGxSxM, 2)
+    g_BxGxMxC = (g_BxGxMxC / total_BxGx1xM.swapaxes(2, 3)).astype(v.dtype)
+    dv_BxGxSxC = _product("bgsm,bgmc->bgsc", powers_BxGxSxM.astype(v.dtype), g_BxGxMxC)
+    weighted_BxGxSxM = powers_BxGxSxM * _product("bgsc,bgmc->bgsm", v_BxGxSxC, g_BxGxMxC)
+    mean_BxGx1xM = weighted_BxGxSxM.sum(axis=2, keepdims=True) / total_BxGx1xM
+    dscores_BxGxSxM = weighted_BxGxSxM - powers_BxGxSxM * mean_BxGx1xM
+    typed_BxGxSxM = dscores_BxGxSxM.astype(q.dtype)
+    dk_BxGxSxC = _product("bgsm,bgmc->bgsc", typed_BxGxSxM, q_BxGxMxC)
+    dq_BxGxMxC = _product("bgsm,bgsc->bgmc", typed_BxGxSxM, k_BxGxSxC) * scale
+    dbias = None if bias is None else dscores_BxGxSxM.swapaxes(2, 3).reshape(bias.shape)
+    return (
+        _tokens_first(dq_BxGxMxC.astype(q.dtype), q.shape),
+        dk_BxGxSxC.astype(k.dtype).swapaxes(1, 2),
+        dv_BxGxSxC.astype(v.dtype).swapaxes(1, 2),
+        None,
+        dbias,
+    )
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _scores(q: Array, k: Array, mask: Array | None, bias: Array | None) -> Array:
+    """Scaled products of queries and keys with what is added to them, float32 [B, G, M, S]."""
+    G, scale = k.shape[2], q.shape[-1] ** -0.5
+    scores_BxGxMxS = _product("bgmc,bgsc->bgms", _heads_first(q * scale, G), k.swapaxes(1, 2))
+    added = _added(mask, bias, q.shape[2] // G)
+    return scores_BxGxMxS if added is None else scores_BxGxMxS + added
+
+
+def _added(mask_BxTxS: Array | None, bias_BxKxTxS: Array | None, shared: int) -> Array | None:
+    """The bias, the lowest number where a token is hidden: [B, 1 or G, M, S], None for nothing."""
+    if mask_BxTxS is None:
+        added = bias_BxKxTxS
+    else:
+        seen = 0.0 if bias_BxKxTxS is None else bias_BxKxTxS
+        added = jnp.where(mask_BxTxS[:, None], seen, _LOWEST)
+    if added is None or shared == 1:
+        return added
+    B, heads, T, S = added.shape
+    if heads == 1:
+        return jnp.tile(added, (1, 1, shared, 1))
+    return added.reshape(B, heads // shared, shared * T, S)
+
+
+def _softmax(scores: Array, axis: int) -> tuple[Array, Array]:
+    """Powers of e, and their sums to divide them by; where all is hidden they are zero, and one."""
+    highest = jnp.maximum(scores.max(axis=axis, keepdims=True), _LOWEST / 2)
+    powers = jnp.exp(scores - highest)
+    return powers, jnp.maximum(powers.sum(axis=axis, keepdims=True), 1.0)
+
+
+def _heads_first(x_BxTxKxC: Array, groups: int) -> Array:
+    """[B, G, M, C]."""
+    B, _, _, C = x_BxTxKxC.shape
+    return x_BxTxKxC.swapaxes(1, 2).reshape(B, groups, -1, C)
+
+
+def _tokens_first(x_BxGxMxC: Array, shape: tuple[int, ...]) -> Array:
+    """[B, T, K, C], this shape."""
+    B, T, K, C = shape
+    return x_BxGxMxC.reshape(B, K, T, C).swapaxes(1, 2)

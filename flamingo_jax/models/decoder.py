@@ -23,16 +23,10 @@ import jax
 import jax.numpy as jnp
 
 from flamingo_jax.models import likelihood
-from flamingo_jax.models.attention import (
-    alibi,
-    attention_weights,
-    distances,
-    mix,
-    rotate,
-    sinusoids,
-)
+from flamingo_jax.models.attention import attend
 from flamingo_jax.models.axes import constrain
-from flamingo_jax.models.layers import Activation, FeedForward, Norm, make_norm
+from flamingo_jax.models.layers import Activation, FeedForward, Norm, flat_dot, make_norm
+from flamingo_jax.models.positions import alibi, distances, rotate, sinusoids
 
 Array = jax.Array
 
@@ -160,15 +154,24 @@ class Attention(nn.Module):
             bias_BxKxTxS = alibi(cfg.num_heads, mask_BxTxS)
         elif cfg.positions == "relative":
             q, bias_BxKxTxS = self._relative(q, mask_BxTxS)
-        out = mix(attention_weights(q, k, mask_BxTxS, bias_BxKxTxS), v)
+        out = attend(q, k, v, mask_BxTxS, bias_BxKxTxS)
         return nn.DenseGeneral(
-            cfg.width, axis=(-2, -1), use_bias=cfg.attention_bias, dtype=self.dtype, name="out"
+            cfg.width,
+            axis=(-2, -1),
+            use_bias=cfg.attention_bias,
+            dtype=self.dtype,
+            name="out",
+            dot_general=flat_dot,
         )(out)
 
     def _project(self, x_BxTxD: Array, heads: int, name: str) -> Array:
         cfg = self.config
         projected = nn.DenseGeneral(
-            (heads, cfg.head_dim), use_bias=cfg.attention_bias, dtype=self.dtype, name=name
+            (heads, cfg.head_dim),
+            use_bias=cfg.attention_bias,
+            dtype=self.dtype,
+            name=name,
+            dot_general=flat_dot,
         )(x_BxTxD)
         if cfg.clip_qkv is None:
             return projected
@@ -188,7 +191,9 @@ class Attention(nn.Module):
         shape = (cfg.num_heads, cfg.head_dim)
         u_KxC = self.param("content_bias", nn.initializers.zeros, shape).astype(self.dtype)
         v_KxC = self.param("position_bias", nn.initializers.zeros, shape).astype(self.dtype)
-        project = nn.DenseGeneral(shape, use_bias=False, dtype=self.dtype, name="position")
+        project = nn.DenseGeneral(
+            shape, use_bias=False, dtype=self.dtype, name="position", dot_general=flat_dot
+        )
         r_SxKxC = project(sinusoids(S, cfg.width))
         q_BxKxTxC = (q_BxTxKxC + v_KxC).swapaxes(1, 2) * cfg.head_dim**-0.5
         by_distance_BxKxTxS = jnp.matmul(

@@ -48,7 +48,7 @@ class FlamingoConfig:
         the backward pass needs into stacked arrays and out again, which a CPU feels; without it
         compile time grows with the number of layers.
       remat: what each layer computes anew in the backward pass to save memory (arXiv:1604.06174):
-        nothing, all but its matrix products with weights (`dots`), or everything (`full`).
+        nothing, all but what products with weights and attention give (`dots`), or all (`full`).
     """
 
     decoder: DecoderConfig

@@ -1,5 +1,6 @@
 """Norms, activations and the feed-forward: what all Transformers of the model are made of."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -7,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+
+from flamingo_jax.models.attention import ATTENDED
 
 Array = jax.Array
 Norm = Literal["rms", "layer"]
@@ -39,17 +42,31 @@ def rematerialised(module: Any, remat: Remat, shared: bool = True) -> Any:
 
     Args:
       module: the class.
-      remat: compute anew nothing, all but matrix products with weights, or all (arXiv:1604.06174).
+      remat: compute anew nothing, all but what products with weights and attention give, or all
+        (arXiv:1604.06174).
       shared: whether a compiler could share what both passes compute, which must be forbidden.
     """
     if remat == "none":
         return module
     policies = jax.checkpoint_policies
     dots = policies.save_from_both_policies(
-        policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(_PRODUCT)
+        policies.dots_with_no_batch_dims_saveable,
+        policies.save_only_these_names(_PRODUCT, ATTENDED),
     )
     policy = dots if remat == "dots" else policies.nothing_saveable
     return nn.remat(module, policy=policy, prevent_cse=shared)
+
+
+def flat_dot(x: Array, kernel: Array, dimensions: Any, *_: Any, **__: Any) -> Array:
+    """x @ kernel over the last axes of x and the first of the kernel, both made one axis before.
+
+    The `dot_general` of a DenseGeneral layer, whose kernel XLA on a CPU otherwise transposes for
+    the gradient of x.
+    """
+    (contracted, _), _ = dimensions
+    rows, made = x.shape[: -len(contracted)], kernel.shape[len(contracted) :]
+    width = math.prod(x.shape[len(rows) :])
+    return (x.reshape(*rows, width) @ kernel.reshape(width, -1)).reshape(*rows, *made)
 
 
 class FeedForward(nn.Module):

@@ -15,9 +15,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flamingo_jax.models.attention import attention_weights, mix
+from flamingo_jax.models.attention import attend, attention_weights
 from flamingo_jax.models.axes import constrain
-from flamingo_jax.models.layers import Activation, FeedForward, Remat, rematerialised, widen_dot
+from flamingo_jax.models.layers import (
+    Activation,
+    FeedForward,
+    Remat,
+    flat_dot,
+    rematerialised,
+    widen_dot,
+)
 
 Array = jax.Array
 
@@ -79,16 +86,22 @@ class PerceiverAttention(nn.Module):
         if cfg.qk_norm:
             q = nn.LayerNorm(cfg.norm_eps, self.dtype, name="query_norm")(q)
             k = nn.LayerNorm(cfg.norm_eps, self.dtype, name="key_norm")(k)
-        mask = jnp.ones((q.shape[0], q.shape[1], k.shape[1]), bool)
-        weights = attention_weights(q, k, mask)
-        self.sow("intermediates", "weights", weights)
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "weights", attention_weights(q, k))
         return nn.DenseGeneral(
-            cfg.width, axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
-        )(mix(weights, self._project(both, "value")))
+            cfg.width,
+            axis=(-2, -1),
+            use_bias=False,
+            dtype=self.dtype,
+            name="out",
+            dot_general=flat_dot,
+        )(attend(q, k, self._project(both, "value")))
 
     def _project(self, x: Array, name: str) -> Array:
         shape = (self.config.num_heads, self.config.head_dim)
-        return nn.DenseGeneral(shape, use_bias=False, dtype=self.dtype, name=name)(x)
+        return nn.DenseGeneral(
+            shape, use_bias=False, dtype=self.dtype, name=name, dot_general=flat_dot
+        )(x)
 
 
 class PerceiverResampler(nn.Module):

@@ -15,9 +15,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flamingo_jax.models.attention import attention_weights, mix
+from flamingo_jax.models.attention import attend
 from flamingo_jax.models.axes import constrain
-from flamingo_jax.models.layers import Activation, FeedForward
+from flamingo_jax.models.layers import Activation, FeedForward, flat_dot
 
 Array = jax.Array
 
@@ -77,12 +77,12 @@ class ViTLayer(nn.Module):
         cfg = self.config
         shape = (cfg.num_heads, cfg.width // cfg.num_heads)
         q, k, v = (
-            nn.DenseGeneral(shape, dtype=self.dtype, name=name)(x_MxLxD)
+            nn.DenseGeneral(shape, dtype=self.dtype, name=name, dot_general=flat_dot)(x_MxLxD)
             for name in ("query", "key", "value")
         )
-        M, L, _ = x_MxLxD.shape
-        mixed = mix(attention_weights(q, k, jnp.ones((M, L, L), bool)), v)
-        return nn.DenseGeneral(cfg.width, axis=(-2, -1), dtype=self.dtype, name="out")(mixed)
+        return nn.DenseGeneral(
+            cfg.width, axis=(-2, -1), dtype=self.dtype, name="out", dot_general=flat_dot
+        )(attend(q, k, v))
 
 
 class ViT(nn.Module):

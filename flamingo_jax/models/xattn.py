@@ -18,9 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flamingo_jax.models.attention import attention_weights, mix
+from flamingo_jax.models.attention import attend, attention_weights
 from flamingo_jax.models.axes import constrain
-from flamingo_jax.models.layers import Activation, FeedForward, Norm, make_norm, widen_dot
+from flamingo_jax.models.layers import Activation, FeedForward, Norm, flat_dot, make_norm, widen_dot
 
 Array = jax.Array
 
@@ -150,11 +150,16 @@ class MaskedCrossAttention(nn.Module):
         latents = key.shape[1] // mask_BxTxN.shape[-1]
         mask = jnp.repeat(mask_BxTxN, latents, axis=-1)
         query = self._norm(self._project(x, "query"), "query_norm")
-        weights = attention_weights(query, key, mask)
-        self.sow("intermediates", "weights", weights)
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "weights", attention_weights(query, key, mask))
         return nn.DenseGeneral(
-            x.shape[-1], axis=(-2, -1), use_bias=False, dtype=self.dtype, name="out"
-        )(mix(weights, value))
+            x.shape[-1],
+            axis=(-2, -1),
+            use_bias=False,
+            dtype=self.dtype,
+            name="out",
+            dot_general=flat_dot,
+        )(attend(query, key, value, mask))
 
     def _keys_and_values(self, media_BxNxRxD: Array | None) -> tuple[Array, Array]:
         """[B, N * R, K, C] each."""
@@ -171,7 +176,9 @@ class MaskedCrossAttention(nn.Module):
 
     def _project(self, inputs: Array, name: str) -> Array:
         shape = (self.config.num_heads, self.config.head_dim)
-        return nn.DenseGeneral(shape, use_bias=False, dtype=self.dtype, name=name)(inputs)
+        return nn.DenseGeneral(
+            shape, use_bias=False, dtype=self.dtype, name=name, dot_general=flat_dot
+        )(inputs)
 
     def _norm(self, x: Array, name: str) -> Array:
         if not self.config.qk_norm:

@@ -35,8 +35,8 @@ the last step is that of one device.""",
 as often as there are groups; `unrolled` (`config.unroll`) compiles them one after another.""",
     "remat": """## Rematerialisation
 
-`config.remat` says what the backward pass computes anew: nothing, all but the products with weights
-(`dots`), or everything (`full`).""",
+`config.remat` says what the backward pass computes anew: nothing, all but what products with
+weights and attention give (`dots`), or everything (`full`).""",
 }
 """Heading and words of each part."""
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 import transformers
 
-from flamingo_jax.models.attention import alibi
 from flamingo_jax.models.decoder import Context, DecoderConfig, DecoderLayer
 from flamingo_jax.models.flamingo import FlamingoConfig, FlamingoModel, causal_context, stack_layers
+from flamingo_jax.models.positions import alibi
 from flamingo_jax.models.resampler import ResamplerConfig
 from flamingo_jax.models.xattn import CrossAttentionConfig
 
