@@ -78,11 +78,14 @@ class PerceiverAttention(nn.Module):
     def __call__(self, rows_MxQxD: Array, features_MxSxD: Array | None) -> Array:
         cfg = self.config
         rows = nn.LayerNorm(cfg.norm_eps, self.dtype, name="latents_norm")(rows_MxQxD)
-        both = rows
+        query, key, value = (self._projection(name) for name in ("query", "key", "value"))
+        q, k, v = query(rows), key(rows), value(rows)
         if features_MxSxD is not None:
-            norm = nn.LayerNorm(cfg.norm_eps, self.dtype, name="features_norm")
-            both = jnp.concatenate([norm(features_MxSxD), rows], axis=1)
-        q, k = self._project(rows, "query"), self._project(both, "key")
+            affine = Affine(features_MxSxD.shape[-1], name="features_norm")()
+            norm = nn.LayerNorm(cfg.norm_eps, self.dtype, use_bias=False, use_scale=False)
+            features = norm(features_MxSxD)
+            k = jnp.concatenate([self._of_features(features, affine, key), k], axis=1)
+            v = jnp.concatenate([self._of_features(features, affine, value), v], axis=1)
         if cfg.qk_norm:
             q = nn.LayerNorm(cfg.norm_eps, self.dtype, name="query_norm")(q)
             k = nn.LayerNorm(cfg.norm_eps, self.dtype, name="key_norm")(k)
@@ -95,13 +98,40 @@ class PerceiverAttention(nn.Module):
             dtype=self.dtype,
             name="out",
             dot_general=flat_dot,
-        )(attend(q, k, self._project(both, "value")))
+        )(attend(q, k, v))
 
-    def _project(self, x: Array, name: str) -> Array:
+    def _projection(self, name: str) -> nn.DenseGeneral:
         shape = (self.config.num_heads, self.config.head_dim)
         return nn.DenseGeneral(
             shape, use_bias=False, dtype=self.dtype, name=name, dot_general=flat_dot
-        )(x)
+        )
+
+    def _of_features(
+        self, features_MxSxD: Array, affine: tuple[Array, Array], projection: nn.DenseGeneral
+    ) -> Array:
+        """A projection of features whose norm lacks scale and bias, [M, S, K, C].
+
+        Scale and bias go into the kernel. Their gradients then follow from the kernel's, without
+        the gradient of the features, which is the costliest product here and which nothing else
+        needs where the features are those of a frozen encoder.
+        """
+        (scale_D, bias_D), kernel_DxKxC = affine, projection.variables["params"]["kernel"]
+        heads = kernel_DxKxC.shape[1:]
+        kernel_DxO = kernel_DxKxC.reshape(len(kernel_DxKxC), -1)
+        scaled_DxO = (scale_D[:, None] * kernel_DxO).astype(self.dtype)
+        out_MxSxO = features_MxSxD @ scaled_DxO + (bias_D @ kernel_DxO).astype(self.dtype)
+        return out_MxSxO.reshape(*features_MxSxD.shape[:2], *heads)
+
+
+class Affine(nn.Module):
+    """Scale and bias of a LayerNorm over `width` channels, named as its own are."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array]:
+        scale_D = self.param("scale", nn.initializers.ones, (self.width,))
+        return scale_D, self.param("bias", nn.initializers.zeros, (self.width,))
 
 
 class PerceiverResampler(nn.Module):
