@@ -5,6 +5,7 @@ depends on the seed, the data set's name and i alone, and a step's examples on i
 can stop and go on anywhere, with any number of hosts and of processes that make its batches.
 """
 
+import weakref
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
-from grain.multiprocessing import SharedMemoryArray
 
 from flamingo_jax.data.bad_records import Problem
 from flamingo_jax.data.batch import Batch
@@ -21,6 +21,7 @@ from flamingo_jax.data.drawings import Drawing
 from flamingo_jax.data.drawn import make_example
 from flamingo_jax.data.openmoji.builder import SIZE
 from flamingo_jax.data.records import Example, Records, open_records
+from flamingo_jax.data.shared import Receiver, Sender
 from flamingo_jax.data.sources.base import Source
 from flamingo_jax.data.staged import Staged, finish_all
 from flamingo_jax.data.tasks import Pool
@@ -36,21 +37,30 @@ class Mixture:
     """
 
     def __init__(self, steps: grain.MapDataset, workers: int = 0) -> None:
-        """`steps`: arrays of `Batch` by field, and problems, by data set, of any step."""
+        """`steps`: by data set, arrays of `Batch` by field, and problems, of any step.
+
+        With `workers`, what `Sender.stack` gives in place of the arrays.
+        """
         self.skipped: dict[str, list[Problem]] = {}
         self._steps, self._workers = steps, workers
+        self._running: list[Any] = []  # grain's iterator, if any
+        # At the end of the process, too, when the interpreter still is whole.
+        weakref.finalize(self, _end, self._running)
         self.set_state({"step": 0})
 
     def __iter__(self) -> "Mixture":
         return self
 
     def __next__(self) -> dict[str, Batch]:
-        made = next(self._iterator)
+        made = next(self._running[0])
         if isinstance(made, str):  # in a worker process an exception would lose its type
             raise UserError(made)
         self._taken += 1
         self.skipped = {name: problems for name, (_, problems) in made.items()}
-        return {name: Batch(**arrays) for name, (arrays, _) in made.items()}
+        batches = {name: batch for name, (batch, _) in made.items()}
+        if self._workers:
+            batches = {name: self._received.open(*sent) for name, sent in batches.items()}
+        return {name: Batch(**arrays) for name, arrays in batches.items()}
 
     def get_state(self) -> dict[str, int]:
         """The number of steps taken."""
@@ -65,7 +75,15 @@ class Mixture:
             if not flags.FLAGS.is_parsed():  # grain has some: where no entry point parsed them
                 flags.FLAGS.mark_as_parsed()
             left = left.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
-        self._iterator = iter(left)
+        _end(self._running)
+        self._running.append(iter(left))
+        self._received = Receiver()
+
+
+def _end(running: list[Any]) -> None:
+    """Ends an iterator and its worker processes."""
+    while running:
+        running.pop().close()
 
 
 def open_sources(config: MixtureConfig) -> dict[str, Source]:
@@ -122,19 +140,18 @@ def make_iterator(
         for dataset in datasets
     ]
 
-    stack = _stack_shared if config.workers else np.stack
+    stack = Sender().stack if config.workers else _stack
 
-    def batch(i: int, number: int) -> Example:
+    def batch(i: int, number: int) -> tuple[Any, list[Problem]]:
         size = datasets[i].batch_size
         wanted = range(size) if rows is None else rows[datasets[i].name]
         telling = wanted if told is None else told[datasets[i].name]
         made = finish_all([examples[i][number * size + row] for row in wanted])
-        fields = made[0][0]
-        arrays = {field: stack([arrays[field] for arrays, _ in made]) for field in fields}
+        arrays = stack([arrays for arrays, _ in made])
         found = [made[place][1] for place, row in enumerate(wanted) if row in telling]
         return arrays, [problem for problems in found for problem in problems]
 
-    def step(number: int) -> dict[str, Example] | str:
+    def step(number: int) -> dict[str, tuple[Any, list[Problem]]] | str:
         try:
             if config.schedule == "accumulate":
                 return {dataset.name: batch(i, number) for i, dataset in enumerate(datasets)}
@@ -146,10 +163,8 @@ def make_iterator(
     return Mixture(grain.MapDataset.range(2**31 - 1).map(step), config.workers)
 
 
-def _stack_shared(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """`np.stack` in memory that a worker process shares: grain would copy a batch there."""
-    whole = SharedMemoryArray((len(arrays), *arrays[0].shape), arrays[0].dtype)
-    return np.stack(arrays, out=whole)
+def _stack(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {field: np.stack([row[field] for row in rows]) for field in rows[0]}
 
 
 class _Drawn:

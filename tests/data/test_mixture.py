@@ -8,11 +8,10 @@ import chex
 import jax
 import numpy as np
 import pytest
-from grain.multiprocessing import SharedMemoryArray
 
 from flamingo_jax.data.datasets import DatasetConfig, MixtureConfig
 from flamingo_jax.data.drawings import Drawing
-from flamingo_jax.data.mixture import Mixture, _stack_shared, make_iterator
+from flamingo_jax.data.mixture import Mixture, make_iterator
 from flamingo_jax.data.tokenizer import Tokenizer
 from flamingo_jax.errors import UserError
 
@@ -180,12 +179,3 @@ def test_texts_that_do_not_fit_are_left_out(drawings: list[Drawing], tokenizer: 
 def test_unknown_family() -> None:
     with pytest.raises(UserError, match="no family 'nam'"):
         DatasetConfig("x", "episodes", 1, 1.0, 8, 1, 4, families={"nam": 1.0})
-
-
-def test_a_batch_for_another_process_is_stacked_where_both_see_it() -> None:
-    arrays = list(np.arange(24, dtype=np.uint8).reshape(4, 2, 3))
-    shared = _stack_shared(arrays)
-    assert isinstance(shared, SharedMemoryArray)
-    shared.unlink_on_del()
-    seen = SharedMemoryArray.from_metadata(shared.metadata)
-    np.testing.assert_array_equal(seen, np.stack(arrays))
