@@ -53,13 +53,14 @@ def attend(
 def attention_weights(q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array | None = None) -> Array:
     """The weights with which `attend` sums values, to look at, float32 [B, K, T, S]."""
     B, T, K, _ = q_BxTxKxC.shape
-    powers_BxGxMxS, total_BxGxMx1 = _softmax(_scores(q_BxTxKxC, k_BxSxGxC, mask_BxTxS, None), -1)
+    powers_BxGxMxS, total_BxGxMx1 = _softmax(_scores(q_BxTxKxC, k_BxSxGxC, mask_BxTxS, None), 3)
     return (powers_BxGxMxS / total_BxGxMx1).reshape(B, K, T, -1)
 
 
-# Heads come before tokens below, as plain products have their axes: of others XLA on a CPU
-# transposes the largest arrays. For the same reason scores are [S, M] in the backward pass: the
-# gradients of keys and values are products with them, that of queries alone with the transpose.
+# Below, heads come before tokens, as in plain matrix products: of others XLA on a CPU transposes
+# the largest arrays. For the same reason scores lie the other way round in the backward pass:
+# products with them give the gradients of keys and values, and only the queries' needs their
+# transpose.
 
 
 @jax.custom_vjp
@@ -68,7 +69,7 @@ def _attend(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None
 
 
 def _forward(q: Array, k: Array, v: Array, mask: Array | None, bias: Array | None) -> Any:
-    powers_BxGxMxS, total_BxGxMx1 = _softmax(_scores(q, k, mask, bias), -1)
+    powers_BxGxMxS, total_BxGxMx1 = _softmax(_scores(q, k, mask, bias), 3)
     v_BxGxSxC = v.swapaxes(1, 2)
     summed_BxGxMxC = _product("bgms,bgsc->bgmc", powers_BxGxMxS.astype(v.dtype), v_BxGxSxC)
     out_BxGxMxC = (summed_BxGxMxC / total_BxGxMx1).astype(v.dtype)
@@ -115,7 +116,10 @@ def _scores(q: Array, k: Array, mask: Array | None, bias: Array | None) -> Array
 
 
 def _added(mask_BxTxS: Array | None, bias_BxKxTxS: Array | None, shared: int) -> Array | None:
-    """The bias, the lowest number where a token is hidden: [B, 1 or G, M, S], None for nothing."""
+    """The bias, the lowest number where a token is hidden: [B, 1 or G, M, S], None for neither.
+
+    `shared` is the number of query heads that share a key head.
+    """
     if mask_BxTxS is None:
         added = bias_BxKxTxS
     else:

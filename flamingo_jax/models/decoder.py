@@ -25,7 +25,14 @@ import jax.numpy as jnp
 from flamingo_jax.models import likelihood
 from flamingo_jax.models.attention import attend
 from flamingo_jax.models.axes import constrain
-from flamingo_jax.models.layers import Activation, FeedForward, Norm, flat_dot, make_norm
+from flamingo_jax.models.layers import (
+    Activation,
+    FeedForward,
+    Norm,
+    into_heads,
+    make_norm,
+    out_of_heads,
+)
 from flamingo_jax.models.positions import alibi, distances, rotate, sinusoids
 
 Array = jax.Array
@@ -155,24 +162,12 @@ class Attention(nn.Module):
         elif cfg.positions == "relative":
             q, bias_BxKxTxS = self._relative(q, mask_BxTxS)
         out = attend(q, k, v, mask_BxTxS, bias_BxKxTxS)
-        return nn.DenseGeneral(
-            cfg.width,
-            axis=(-2, -1),
-            use_bias=cfg.attention_bias,
-            dtype=self.dtype,
-            name="out",
-            dot_general=flat_dot,
-        )(out)
+        return out_of_heads(cfg.width, self.dtype, cfg.attention_bias)(out)
 
     def _project(self, x_BxTxD: Array, heads: int, name: str) -> Array:
         cfg = self.config
-        projected = nn.DenseGeneral(
-            (heads, cfg.head_dim),
-            use_bias=cfg.attention_bias,
-            dtype=self.dtype,
-            name=name,
-            dot_general=flat_dot,
-        )(x_BxTxD)
+        project = into_heads(heads, cfg.head_dim, self.dtype, name, cfg.attention_bias)
+        projected = project(x_BxTxD)
         if cfg.clip_qkv is None:
             return projected
         return jnp.clip(projected, -cfg.clip_qkv, cfg.clip_qkv)
@@ -191,9 +186,7 @@ class Attention(nn.Module):
         shape = (cfg.num_heads, cfg.head_dim)
         u_KxC = self.param("content_bias", nn.initializers.zeros, shape).astype(self.dtype)
         v_KxC = self.param("position_bias", nn.initializers.zeros, shape).astype(self.dtype)
-        project = nn.DenseGeneral(
-            shape, use_bias=False, dtype=self.dtype, name="position", dot_general=flat_dot
-        )
+        project = into_heads(*shape, self.dtype, "position")
         r_SxKxC = project(sinusoids(S, cfg.width))
         q_BxKxTxC = (q_BxTxKxC + v_KxC).swapaxes(1, 2) * cfg.head_dim**-0.5
         by_distance_BxKxTxS = jnp.matmul(

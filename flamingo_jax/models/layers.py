@@ -57,11 +57,26 @@ def rematerialised(module: Any, remat: Remat, shared: bool = True) -> Any:
     return nn.remat(module, policy=policy, prevent_cse=shared)
 
 
-def flat_dot(x: Array, kernel: Array, dimensions: Any, *_: Any, **__: Any) -> Array:
-    """x @ kernel over the last axes of x and the first of the kernel, both made one axis before.
+def into_heads(
+    heads: int, width: int, dtype: Any, name: str, bias: bool = False
+) -> nn.DenseGeneral:
+    """The projection of [..., D] to [..., heads, width]."""
+    return nn.DenseGeneral(
+        (heads, width), use_bias=bias, dtype=dtype, name=name, dot_general=_flat_dot
+    )
 
-    The `dot_general` of a DenseGeneral layer, whose kernel XLA on a CPU otherwise transposes for
-    the gradient of x.
+
+def out_of_heads(width: int, dtype: Any, bias: bool = False) -> nn.DenseGeneral:
+    """The projection `out` of attention, [..., K, C] to [..., width]."""
+    return nn.DenseGeneral(
+        width, axis=(-2, -1), use_bias=bias, dtype=dtype, name="out", dot_general=_flat_dot
+    )
+
+
+def _flat_dot(x: Array, kernel: Array, dimensions: Any, *_: Any, **__: Any) -> Array:
+    """x @ kernel over the last axes of x and the first of the kernel, each made one axis before.
+
+    XLA on a CPU transposes a kernel of three axes for the gradient of x, one of two it does not.
     """
     (contracted, _), _ = dimensions
     rows, made = x.shape[: -len(contracted)], kernel.shape[len(contracted) :]

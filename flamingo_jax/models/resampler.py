@@ -21,7 +21,8 @@ from flamingo_jax.models.layers import (
     Activation,
     FeedForward,
     Remat,
-    flat_dot,
+    into_heads,
+    out_of_heads,
     rematerialised,
     widen_dot,
 )
@@ -78,7 +79,10 @@ class PerceiverAttention(nn.Module):
     def __call__(self, rows_MxQxD: Array, features_MxSxD: Array | None) -> Array:
         cfg = self.config
         rows = nn.LayerNorm(cfg.norm_eps, self.dtype, name="latents_norm")(rows_MxQxD)
-        query, key, value = (self._projection(name) for name in ("query", "key", "value"))
+        query, key, value = (
+            into_heads(cfg.num_heads, cfg.head_dim, self.dtype, name)
+            for name in ("query", "key", "value")
+        )
         q, k, v = query(rows), key(rows), value(rows)
         if features_MxSxD is not None:
             affine = Affine(features_MxSxD.shape[-1], name="features_norm")()
@@ -91,20 +95,7 @@ class PerceiverAttention(nn.Module):
             k = nn.LayerNorm(cfg.norm_eps, self.dtype, name="key_norm")(k)
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "weights", attention_weights(q, k))
-        return nn.DenseGeneral(
-            cfg.width,
-            axis=(-2, -1),
-            use_bias=False,
-            dtype=self.dtype,
-            name="out",
-            dot_general=flat_dot,
-        )(attend(q, k, v))
-
-    def _projection(self, name: str) -> nn.DenseGeneral:
-        shape = (self.config.num_heads, self.config.head_dim)
-        return nn.DenseGeneral(
-            shape, use_bias=False, dtype=self.dtype, name=name, dot_general=flat_dot
-        )
+        return out_of_heads(cfg.width, self.dtype)(attend(q, k, v))
 
     def _of_features(
         self, features_MxSxD: Array, affine: tuple[Array, Array], projection: nn.DenseGeneral

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from flamingo_jax.models.attention import attend
 from flamingo_jax.models.axes import constrain
-from flamingo_jax.models.layers import Activation, FeedForward, flat_dot
+from flamingo_jax.models.layers import Activation, FeedForward, into_heads, out_of_heads
 
 Array = jax.Array
 
@@ -77,12 +77,10 @@ class ViTLayer(nn.Module):
         cfg = self.config
         shape = (cfg.num_heads, cfg.width // cfg.num_heads)
         q, k, v = (
-            nn.DenseGeneral(shape, dtype=self.dtype, name=name, dot_general=flat_dot)(x_MxLxD)
+            into_heads(*shape, self.dtype, name, bias=True)(x_MxLxD)
             for name in ("query", "key", "value")
         )
-        return nn.DenseGeneral(
-            cfg.width, axis=(-2, -1), dtype=self.dtype, name="out", dot_general=flat_dot
-        )(attend(q, k, v))
+        return out_of_heads(cfg.width, self.dtype, bias=True)(attend(q, k, v))
 
 
 class ViT(nn.Module):

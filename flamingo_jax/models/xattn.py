@@ -20,7 +20,15 @@ import jax.numpy as jnp
 
 from flamingo_jax.models.attention import attend, attention_weights
 from flamingo_jax.models.axes import constrain
-from flamingo_jax.models.layers import Activation, FeedForward, Norm, flat_dot, make_norm, widen_dot
+from flamingo_jax.models.layers import (
+    Activation,
+    FeedForward,
+    Norm,
+    into_heads,
+    make_norm,
+    out_of_heads,
+    widen_dot,
+)
 
 Array = jax.Array
 
@@ -152,14 +160,8 @@ class MaskedCrossAttention(nn.Module):
         query = self._norm(self._project(x, "query"), "query_norm")
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "weights", attention_weights(query, key, mask))
-        return nn.DenseGeneral(
-            x.shape[-1],
-            axis=(-2, -1),
-            use_bias=False,
-            dtype=self.dtype,
-            name="out",
-            dot_general=flat_dot,
-        )(attend(query, key, value, mask))
+        out = out_of_heads(x.shape[-1], self.dtype)
+        return out(attend(query, key, value, mask))
 
     def _keys_and_values(self, media_BxNxRxD: Array | None) -> tuple[Array, Array]:
         """[B, N * R, K, C] each."""
@@ -175,10 +177,8 @@ class MaskedCrossAttention(nn.Module):
         return key, value
 
     def _project(self, inputs: Array, name: str) -> Array:
-        shape = (self.config.num_heads, self.config.head_dim)
-        return nn.DenseGeneral(
-            shape, use_bias=False, dtype=self.dtype, name=name, dot_general=flat_dot
-        )(inputs)
+        cfg = self.config
+        return into_heads(cfg.num_heads, cfg.head_dim, self.dtype, name)(inputs)
 
     def _norm(self, x: Array, name: str) -> Array:
         if not self.config.qk_norm:

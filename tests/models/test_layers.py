@@ -3,12 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 
-from flamingo_jax.models.layers import FeedForward, Remat, rematerialised, widen_dot
+from flamingo_jax.models.layers import (
+    FeedForward,
+    Remat,
+    into_heads,
+    out_of_heads,
+    rematerialised,
+    widen_dot,
+)
 from flamingo_jax.models.resampler import PerceiverAttention, ResamplerConfig
 
 
@@ -40,6 +48,38 @@ def test_dots_keep_what_attention_gives() -> None:
 
     assert products("dots") == products("none")
     assert products("full") > products("none")
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_projections_into_heads_and_out_of_them(bias: bool) -> None:
+    """Values and gradients are those of the products with kernels of three axes."""
+    x = jax.random.normal(jax.random.key(0), (2, 3, 5))
+
+    def both(params: Any, x: jax.Array) -> jax.Array:
+        heads = into_heads(4, 6, jnp.float32, "query", bias).apply({"params": params["in"]}, x)
+        out = out_of_heads(5, jnp.float32, bias).apply({"params": params["out"]}, heads)
+        assert isinstance(out, jax.Array)
+        return out
+
+    def plain(params: Any, x: jax.Array) -> jax.Array:
+        heads = jnp.einsum("btd,dkc->btkc", x, params["in"]["kernel"])
+        heads += params["in"].get("bias", 0.0)
+        out = jnp.einsum("btkc,kcd->btd", heads, params["out"]["kernel"])
+        return out + params["out"].get("bias", 0.0)
+
+    params = {
+        "in": into_heads(4, 6, jnp.float32, "query", bias).init(jax.random.key(1), x)["params"],
+        "out": out_of_heads(5, jnp.float32, bias).init(jax.random.key(2), jnp.ones((2, 3, 4, 6)))[
+            "params"
+        ],
+    }
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    chex.assert_trees_all_close(both(params, x), plain(params, x), atol=1e-5)
+    got, expected = (
+        jax.grad(lambda p, x, f=f: jnp.sum(jnp.sin(f(p, x))), (0, 1))(params, x)
+        for f in (both, plain)
+    )
+    chex.assert_trees_all_close(got, expected, atol=1e-5)
 
 
 def test_nothing_to_save_leaves_the_class_alone() -> None:

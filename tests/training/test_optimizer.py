@@ -1,12 +1,19 @@
 """Groups, rates, decay and clipping of the optimizer."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from flamingo_jax.training.optimizer import OptimizerConfig, labels, make_optimizer, schedule
+from flamingo_jax.training.optimizer import (
+    OptimizerConfig,
+    clipped,
+    labels,
+    make_optimizer,
+    schedule,
+)
 
 PARAMS = {
     "resampler": {"latents": jnp.ones((2, 3)), "project": {"kernel": jnp.ones((3, 3))}},
@@ -88,6 +95,13 @@ def test_gates_have_their_own_rate() -> None:
     np.testing.assert_allclose(xattn["alpha_xattn"], -0.5, rtol=1e-3)
     np.testing.assert_allclose(xattn["attention"]["query"]["kernel"], 0.0)
     np.testing.assert_allclose(updates["resampler"]["latents"], 0.0)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 1e3])
+def test_clipping_is_optaxs(size: float) -> None:
+    grads = {"a": size * jnp.array([3.0, -4.0]), "b": {"c": size * jnp.ones((2, 2))}}
+    expected = optax.clip_by_global_norm(2.0).update(grads, optax.EmptyState())[0]
+    chex.assert_trees_all_close(clipped(grads, 2.0), expected, rtol=1e-6)
 
 
 def test_clipping_bounds_the_global_norm() -> None:
