@@ -116,6 +116,7 @@ def test_flops_are_those_worked_by_hand() -> None:
     S = F * P
     resampler_layer = (R + R) * W * inner + 2 * (S + R) * W * inner + 2 * R * (S + R) * inner
     resampler = N * (S * 10 * W + 2 * (resampler_layer + 2 * R * W * 4 * W))
+    resampler += 2 * 2 * W * inner  # the features' norm: its bias through the kernels, once a layer
     decoder_layer = T * (4 * D * K * C + 3 * D * 20) + 2 * T * T * K * C
     language = LAYERS * decoder_layer + T * D * V
     bridge = 2 * T * D * inner + 2 * N * R * D * inner + 2 * T * N * R * inner + 2 * T * D * 4 * D
