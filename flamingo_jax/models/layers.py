@@ -74,13 +74,18 @@ def out_of_heads(width: int, dtype: Any, bias: bool = False) -> nn.DenseGeneral:
 
 
 def _flat_dot(x: Array, kernel: Array, dimensions: Any, *_: Any, **__: Any) -> Array:
+    """`flat_product` as the `dot_general` of a DenseGeneral layer."""
+    (contracted, _), _ = dimensions
+    return flat_product(x, kernel, len(contracted))
+
+
+def flat_product(x: Array, kernel: Array, contracted: int = 1) -> Array:
     """x @ kernel over the last axes of x and the first of the kernel, each made one axis before.
 
     XLA on a CPU transposes a kernel of three axes for the gradient of x, one of two it does not.
     """
-    (contracted, _), _ = dimensions
-    rows, made = x.shape[: -len(contracted)], kernel.shape[len(contracted) :]
-    width = math.prod(x.shape[len(rows) :])
+    rows, made = x.shape[:-contracted], kernel.shape[contracted:]
+    width = math.prod(x.shape[-contracted:])
     return (x.reshape(*rows, width) @ kernel.reshape(width, -1)).reshape(*rows, *made)
 
 

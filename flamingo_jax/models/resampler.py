@@ -21,6 +21,7 @@ from flamingo_jax.models.layers import (
     Activation,
     FeedForward,
     Remat,
+    flat_product,
     into_heads,
     out_of_heads,
     rematerialised,
@@ -107,11 +108,9 @@ class PerceiverAttention(nn.Module):
         needs where the features are those of a frozen encoder.
         """
         (scale_D, bias_D), kernel_DxKxC = affine, projection.variables["params"]["kernel"]
-        heads = kernel_DxKxC.shape[1:]
-        kernel_DxO = kernel_DxKxC.reshape(len(kernel_DxKxC), -1)
-        scaled_DxO = (scale_D[:, None] * kernel_DxO).astype(self.dtype)
-        out_MxSxO = features_MxSxD @ scaled_DxO + (bias_D @ kernel_DxO).astype(self.dtype)
-        return out_MxSxO.reshape(*features_MxSxD.shape[:2], *heads)
+        scaled_DxKxC = (scale_D[:, None, None] * kernel_DxKxC).astype(self.dtype)
+        bias_KxC = flat_product(bias_D, kernel_DxKxC).astype(self.dtype)
+        return flat_product(features_MxSxD, scaled_DxKxC) + bias_KxC
 
 
 class Affine(nn.Module):
