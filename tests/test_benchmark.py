@@ -94,7 +94,7 @@ def test_the_configuration_is_told_in_the_compared_words() -> None:
 @pytest.mark.slow
 def test_generation_makes_all_tokens_and_training_steps_follow_each_other() -> None:
     config = workload.read(recipe(**TINY))
-    assert np.shape(workload.generation(config, 2)()) == (2, 3)
+    assert np.shape(workload.generation(config, workload.random_weights(config), 2)()) == (2, 3)
     step = training.training_step(config)
     before = jax.tree.map(np.array, step.state.params)
     assert all(np.isfinite(step()["loss"]) for _ in range(2))
