@@ -93,10 +93,10 @@ def _backward(kept: tuple[Any, ...], g_BxTxKxC: Array) -> tuple[Any, ...]:
     dscores_BxGxSxM = weighted_BxGxSxM - powers_BxGxSxM * mean_BxGx1xM
     typed_BxGxSxM = dscores_BxGxSxM.astype(q.dtype)
     dk_BxGxSxC = _product("bgsm,bgmc->bgsc", typed_BxGxSxM, q_BxGxMxC)
-    dq_BxGxMxC = _product("bgsm,bgsc->bgmc", typed_BxGxSxM, k_BxGxSxC) * scale
+    dq_BxGxCxM = _product("bgsc,bgsm->bgcm", k_BxGxSxC, typed_BxGxSxM) * scale
     dbias = None if bias is None else dscores_BxGxSxM.swapaxes(2, 3).reshape(bias.shape)
     return (
-        _tokens_first(dq_BxGxMxC.astype(q.dtype), q.shape),
+        _tokens_first(dq_BxGxCxM.astype(q.dtype).swapaxes(2, 3), q.shape),
         dk_BxGxSxC.astype(k.dtype).swapaxes(1, 2),
         dv_BxGxSxC.astype(v.dtype).swapaxes(1, 2),
         None,

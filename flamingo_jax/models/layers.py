@@ -7,6 +7,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from flamingo_jax.models.attention import ATTENDED
@@ -19,9 +20,20 @@ Remat = Literal["none", "dots", "full"]
 
 _PRODUCT = "product"  # by `widen`, in which a policy does not look
 
+
+def exact_gelu(x: Array) -> Array:
+    """GELU (arXiv:1606.08415), x Φ(x), computed in float32.
+
+    By erf, which takes a CPU less than half of what erfc does; in float32 the difference is below
+    1e-6, but in bfloat16 1 + erf would lose what is small.
+    """
+    wide = x.astype(jnp.float32)
+    return (wide * (0.5 + 0.5 * jax.lax.erf(wide * np.float32(0.5**0.5)))).astype(x.dtype)
+
+
 ELEMENTWISE: dict[str, Callable[[Array], Array]] = {
     "squared_relu": lambda x: jnp.square(nn.relu(x)),  # Primer (arXiv:2109.08668)
-    "gelu": lambda x: nn.gelu(x, approximate=False),  # arXiv:1606.08415
+    "gelu": exact_gelu,
     "gelu_tanh": nn.gelu,
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # arXiv:1606.08415, §2; CLIP
     "relu": nn.relu,

@@ -153,7 +153,7 @@ def _options(model: FlamingoModel, layout: Layout) -> dict[str, str]:
     """XLA's, where they are not its defaults.
 
     On a CPU it orders operations so that the most can run at a time, which loses much of what
-    `remat` saves: Adam's moments are copied before the forward pass, for instance.
+    `remat` saves.
     """
     if model.config.remat == "none" or not _on_cpu(layout):
         return {}
@@ -170,13 +170,13 @@ def update(
     """The state after a gradient, unchanged but for its counts if that is not finite; metrics."""
     norm = optax.global_norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
-        (params, opt_state),
-        (state.params, state.opt_state),
-    )
+
+    def take() -> tuple[Any, Any]:
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return optax.apply_updates(state.params, updates), opt_state
+
+    # With `where` in its place XLA copies Adam's moments, to read the old ones after the new ones.
+    params, opt_state = jax.lax.cond(finite, take, lambda: (state.params, state.opt_state))
     skipped = state.skipped + ~finite
     bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
     told = {"grad_norm": norm, "skipped": skipped, "bad_steps": bad_steps}

@@ -1,5 +1,6 @@
 """What a layer under rematerialisation computes again in the backward pass."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,11 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from flamingo_jax.models.layers import (
+    ELEMENTWISE,
     FeedForward,
     Remat,
     into_heads,
@@ -18,6 +21,8 @@ from flamingo_jax.models.layers import (
     widen_dot,
 )
 from flamingo_jax.models.resampler import PerceiverAttention, ResamplerConfig
+
+_ERFC = np.vectorize(math.erfc)
 
 
 def products(remat: Remat, dot_general: Callable[..., Any] | None) -> int:
@@ -48,6 +53,25 @@ def test_dots_keep_what_attention_gives() -> None:
 
     assert products("dots") == products("none")
     assert products("full") > products("none")
+
+
+def test_gelu_and_its_slope_are_the_formulas() -> None:
+    x = np.linspace(-12, 12, 4001, dtype=np.float32)
+    wide = x.astype(np.float64)
+    share = 0.5 * _ERFC(-wide / np.sqrt(2))
+    slope = share + wide * np.exp(-(wide**2) / 2) / np.sqrt(2 * np.pi)
+    gelu = ELEMENTWISE["gelu"]
+    np.testing.assert_allclose(gelu(jnp.asarray(x)), wide * share, atol=2e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), slope, atol=2e-6)
+
+
+def test_gelu_of_bfloat16_is_rounded_once() -> None:
+    x = jnp.linspace(-4, 4, 801, dtype=jnp.bfloat16)
+    wide = np.asarray(x, np.float64)
+    found = ELEMENTWISE["gelu"](x)
+    assert found.dtype == jnp.bfloat16
+    expected = wide * 0.5 * _ERFC(-wide / np.sqrt(2))
+    np.testing.assert_allclose(np.asarray(found, np.float64), expected, rtol=2**-8, atol=1e-6)
 
 
 @pytest.mark.parametrize("bias", [False, True])
