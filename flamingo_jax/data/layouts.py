@@ -167,8 +167,10 @@ def _sequence(
     weight = {tokenizer.image_id: 0.0, tokenizer.eoc_id: limits.eoc_weight}
     unscored = len(tokenizer.start())
     mask = [0.0 if t < unscored else weight.get(token, 1.0) for t, token in enumerate(ids)]
-    scored = np.cumsum(np.array(mask) > 0)
-    end = min(limits.length, int(np.searchsorted(scored, limits.scored, side="right")))
+    end = limits.length
+    if len(ids) > limits.scored:
+        scored = np.cumsum(np.array(mask) > 0)
+        end = min(end, int(np.searchsorted(scored, limits.scored, side="right")))
     ids, mask = ids[:end], mask[:end]
     if not any(token not in weight for token in ids[unscored:]):
         raise BadRecord("empty", "there is no text to learn from")

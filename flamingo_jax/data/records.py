@@ -99,6 +99,7 @@ class Records:
             try:
                 document = self._source[record]
                 where = document.source
+                yield
                 parts = self._parts(document)
                 if not parts:
                     continue

@@ -1,6 +1,7 @@
 """Turns to token sequences: text layout, loss mask, and which medium each token may see."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,7 +67,7 @@ def encode_turns(
 
 def last_media(tokens: Sequence[int], image_id: int) -> list[int]:
     """φ: 1-based index of the last medium at or before each token, 0 before the first."""
-    return np.cumsum(np.asarray(tokens) == image_id).tolist()
+    return list(itertools.accumulate(int(token == image_id) for token in tokens))
 
 
 def next_media(tokens: Sequence[int], image_id: int) -> list[int]:

@@ -1,7 +1,8 @@
-"""Work that stops halfway, so that many pieces of it are done half by half.
+"""Work in stages, so that many pieces of it are done stage by stage.
 
-A processor that goes back and forth between texts and images, which need other code and tables,
-finds neither in its caches: a batch takes a tenth less time where all its texts come first.
+A processor that goes back and forth between files, texts and images, which need other code and
+tables, finds none of them in its caches: a batch takes an eighth less time where all its records
+are read first, then all its texts laid out, then all its images decoded.
 """
 
 from collections.abc import Generator, Sequence
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 Staged = Generator[None, None, T]
-"""Work that stops once at least, with texts laid out and media still to be decoded."""
+"""Work that stops after each stage but the last."""
 
 _AT_ONCE = 32  # whose files, not decoded yet, are held in memory
 
@@ -24,11 +25,20 @@ def finish(work: Staged[T]) -> T:
 
 
 def finish_all(works: Sequence[Staged[T]]) -> list[T]:
-    """Does all of many pieces, the first halves of some dozens before their second halves."""
+    """Does all of many pieces, the same stage of some dozens of them one after another."""
     results: list[T] = []
     for start in range(0, len(works), _AT_ONCE):
-        some = works[start : start + _AT_ONCE]
-        for work in some:
-            next(work)
-        results += map(finish, some)
+        results += _side_by_side(works[start : start + _AT_ONCE])
     return results
+
+
+def _side_by_side(works: Sequence[Staged[T]]) -> list[T]:
+    results: dict[int, T] = {}
+    while len(results) < len(works):
+        for number, work in enumerate(works):
+            if number not in results:
+                try:
+                    next(work)
+                except StopIteration as end:
+                    results[number] = end.value
+    return [results[number] for number in range(len(works))]

@@ -37,8 +37,8 @@ SIZE = 224
 BATCH, LENGTH = 32, 32
 
 _WORKERS = (0, 1, 2)
-_ROUNDS = 3  # timings of each, of which the median counts
-_SECONDS = 4.0  # of a timing
+_ROUNDS = 5  # of the bare loop and the pipeline in turn, of which the median counts
+_SECONDS = 3.0  # of a timing
 _REST = 1.0  # seconds before the bare loop, in which worker processes fill their buffers
 
 
@@ -48,7 +48,7 @@ def measure() -> dict[str, Any]:
     Returns:
       `bare_images_per_s`, of one core; and by number of worker processes `images_per_s`,
       `tokens_per_s` (of text, padding left out) and `of_bare`, the images a second for each core in
-      use as a share of the bare loop's, measured right before.
+      use as a share of the bare loop's, measured right before, the median of several rounds.
     """
     with tempfile.TemporaryDirectory() as folder:
         shards, words = Path(folder) / "shards", Path(folder) / "tokenizer.json"
@@ -61,16 +61,13 @@ def measure() -> dict[str, Any]:
         found: dict[str, Any] = {"bare_images_per_s": 0.0, "workers": {}, "cores": os.cpu_count()}
         rates = []
         for count, iterator in iterators.items():
-            rounds = [(_bare(source), *_pipeline(iterator, tokenizer)) for _ in range(_ROUNDS)]
-            bare, images, tokens = (
-                statistics.median(column) for column in zip(*rounds, strict=True)
-            )
-            rates.append(bare)
             cores = min(max(count, 1), os.cpu_count() or 1)
+            bare, images, tokens, share = _rounds(source, iterator, tokenizer, cores)
+            rates.append(bare)
             found["workers"][str(count)] = {
                 "images_per_s": round(images, 1),
                 "tokens_per_s": round(tokens, 1),
-                "of_bare": round(images / cores / bare, 3),
+                "of_bare": round(share, 3),
             }
         found["bare_images_per_s"] = round(statistics.median(rates), 1)
     return found
@@ -120,6 +117,21 @@ def _batches(shards: Path, tokenizer: Tokenizer, workers: int) -> Mixture:
     )
     config = MixtureConfig((pairs,), workers=workers)
     return make_iterator(config, [], tokenizer, 0, image_size=SIZE)
+
+
+def _rounds(
+    source: Source, batches: Iterator[Any], tokenizer: Tokenizer, cores: int
+) -> Iterator[float]:
+    """Medians of several rounds: the bare loop's rate, the pipeline's two, and its share of it.
+
+    The share is taken in each round, since a shared machine's speed varies from one to the next.
+    """
+    rounds = []
+    for _ in range(_ROUNDS):
+        bare = _bare(source)
+        images, tokens = _pipeline(batches, tokenizer)
+        rounds.append((bare, images, tokens, images / cores / bare))
+    return map(statistics.median, zip(*rounds, strict=True))
 
 
 def _bare(source: Source) -> float:

@@ -49,9 +49,7 @@ class Spans:
         if size < 0:
             raise BadRecord("truncated_file", f"{path} cannot be read beyond byte {start:,}")
         try:
-            with path.open("rb") as opened:
-                opened.seek(start)
-                content = opened.read(size)
+            content = _read(path, start, size)
         except OSError as error:
             raise BadRecord("truncated_file", f"{path}: {error.strerror}") from error
         if len(content) < size:
@@ -62,6 +60,19 @@ class Spans:
         """The number of the file of record i, and the record's there."""
         file = bisect.bisect_right(self._ends, i)
         return file, i - self._ends[file] + len(self._spans[file])
+
+
+def _read(path: Path, start: int, size: int) -> bytes:
+    """Bytes of a file, fewer at its end. Without a file object, which takes twice as long."""
+    file, parts, left = os.open(path, os.O_RDONLY), [], size
+    try:
+        # Some file systems give less at a time than is asked for.
+        while left and (part := os.pread(file, left, start + size - left)):
+            parts.append(part)
+            left -= len(part)
+    finally:
+        os.close(file)
+    return b"".join(parts)
 
 
 def cache_folder() -> Path:
