@@ -36,6 +36,7 @@ from flamingo_jax.parallel.layout import Layout, make_layout
 from flamingo_jax.parallel.processes import end_when_told, lead, lead_first, wait_for_all
 from flamingo_jax.runs import load, run_variables
 from flamingo_jax.training.contrastive import pretrain
+from flamingo_jax.training.frozen import by_layer
 from flamingo_jax.training.loop import train
 from flamingo_jax.training.optimizer import make_optimizer
 from flamingo_jax.training.provenance import timed, write_versions
@@ -217,6 +218,7 @@ def train_flamingo(
         state = dataclasses.replace(state, params={**state.params, "language": language})
     if config.language != "frozen":
         frozen = {"vision": frozen["vision"]}
+    frozen = by_layer(frozen, config.model, layout)
     batches = make_iterator(
         config.mixture,
         drawings,

@@ -39,6 +39,11 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether the devices are CPUs."""
+        return self.mesh.devices.flat[0].platform == "cpu"
+
+    @property
     def batch(self) -> NamedSharding:
         """The leading axis split as batches are."""
         return NamedSharding(self.mesh, self._spec(("batch",)))

@@ -12,6 +12,7 @@ from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import make_layout
 from flamingo_jax.parallel.memory import give_back
 from flamingo_jax.speed.workload import BenchmarkConfig, random_inputs, random_variables
+from flamingo_jax.training.frozen import by_layer
 from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.optimizer import make_optimizer
 from flamingo_jax.training.state import TrainState, variable_shapes
@@ -50,15 +51,17 @@ def training_step(config: BenchmarkConfig) -> TrainingStep:
     step = make_step(FlamingoModel(config.model), optimizer, {"all": 1.0}, layout)
     variables = variable_shapes(config.model)
     state = jax.eval_shape(lambda p: TrainState.create(p, optimizer), variables["params"])
-    shapes = layout.abstract(state), layout.abstract(variables["frozen"])
+    frozen = by_layer(layout.abstract(variables["frozen"]), config.model, layout)
     inputs = jax.device_put({"all": _inputs(config)}, layout.batch)
     began = time.perf_counter()
-    step.compile(*shapes, inputs)
+    step.compile(layout.abstract(state), frozen, inputs)
     compile_s = time.perf_counter() - began
     drawn = layout.place(random_variables(config))
     state = layout.place(TrainState.create(drawn["params"], optimizer))
+    frozen = by_layer(drawn["frozen"], config.model, layout)
+    del drawn
     give_back()
-    return TrainingStep(step, state, drawn["frozen"], inputs, compile_s)
+    return TrainingStep(step, state, frozen, inputs, compile_s)
 
 
 def _inputs(config: BenchmarkConfig) -> Inputs:

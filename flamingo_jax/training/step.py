@@ -16,6 +16,7 @@ import optax
 from flamingo_jax.models.flamingo import FlamingoModel
 from flamingo_jax.parallel.layout import Layout
 from flamingo_jax.parallel.memory import give_back, make_room
+from flamingo_jax.training.frozen import stacked
 from flamingo_jax.training.inputs import Inputs
 from flamingo_jax.training.state import TrainState
 
@@ -27,8 +28,9 @@ class Step:
     """step(state, frozen, inputs by data set) -> (state, metrics); the state is donated.
 
     Metrics are scalars: `loss`, `loss/NAME`, `grad_norm`, `skipped` and `bad_steps`. The state and
-    the frozen weights must lie on the mesh already (`layout.place`). There is one program for each
-    group of data sets that is given: shapes may not change, nor where arrays lie.
+    the frozen weights must lie on the mesh already (`layout.place`); those may be `by_layer`. There
+    is one program for each group of data sets that is given: shapes may not change, nor where
+    arrays lie.
 
     Attributes:
       jitted: the function.
@@ -126,6 +128,7 @@ def make_step(
         state: TrainState, frozen: Any, inputs: dict[str, Inputs]
     ) -> tuple[TrainState, dict[str, Array]]:
         given = {name: weight for name, weight in weights.items() if name in inputs}
+        frozen = stacked(frozen)
         with layout.active():
             inputs = encoded(model, frozen, inputs)
             total = jax.tree.map(jnp.zeros_like, state.params)
@@ -146,22 +149,18 @@ def make_step(
         donate_argnums=(0,),
         compiler_options=_options(model, layout),
     )
-    return Step(jitted, on_cpu=_on_cpu(layout))
+    return Step(jitted, on_cpu=layout.on_cpu)
 
 
 def _options(model: FlamingoModel, layout: Layout) -> dict[str, str]:
     """XLA's, where they are not its defaults.
 
-    On a CPU it orders operations so that the most can run at a time, which loses much of what
-    `remat` saves.
+    On a CPU it orders operations so that the most can run at a time, for half as much memory again:
+    not where all is computed anew to save some.
     """
-    if model.config.remat == "none" or not _on_cpu(layout):
+    if model.config.remat != "full" or not layout.on_cpu:
         return {}
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-
-
-def _on_cpu(layout: Layout) -> bool:
-    return layout.mesh.devices.flat[0].platform == "cpu"
 
 
 def update(
