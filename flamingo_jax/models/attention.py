@@ -59,8 +59,8 @@ def attention_weights(q_BxTxKxC: Array, k_BxSxGxC: Array, mask_BxTxS: Array | No
 
 # Below, heads come before tokens, as in plain matrix products: of others XLA on a CPU transposes
 # the largest arrays. For the same reason scores lie the other way round in the backward pass:
-# products with them give the gradients of keys and values, and only the queries' needs their
-# transpose.
+# products with them give the gradients of keys and values as they are, and the queries' transposed,
+# which is smaller than the scores.
 
 
 @jax.custom_vjp

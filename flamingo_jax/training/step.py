@@ -155,8 +155,8 @@ def make_step(
 def _options(model: FlamingoModel, layout: Layout) -> dict[str, str]:
     """XLA's, where they are not its defaults.
 
-    On a CPU it orders operations so that the most can run at a time, for half as much memory again:
-    not where all is computed anew to save some.
+    On a CPU it orders operations so that the most can run at a time, which takes half as much
+    memory again: not what `full` is for.
     """
     if model.config.remat != "full" or not layout.on_cpu:
         return {}
