@@ -16,12 +16,8 @@ _AT_ONCE = 32  # whose files, not decoded yet, are held in memory
 
 
 def finish(work: Staged[T]) -> T:
-    """Does what is left of a piece of work, and returns its result."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
+    """Does all stages of a piece of work, and returns its result."""
+    return _side_by_side([work])[0]
 
 
 def finish_all(works: Sequence[Staged[T]]) -> list[T]:
@@ -34,11 +30,12 @@ def finish_all(works: Sequence[Staged[T]]) -> list[T]:
 
 def _side_by_side(works: Sequence[Staged[T]]) -> list[T]:
     results: dict[int, T] = {}
-    while len(results) < len(works):
-        for number, work in enumerate(works):
-            if number not in results:
-                try:
-                    next(work)
-                except StopIteration as end:
-                    results[number] = end.value
+    left = dict(enumerate(works))
+    while left:
+        for number, work in list(left.items()):
+            try:
+                next(work)
+            except StopIteration as end:
+                results[number] = end.value
+                del left[number]
     return [results[number] for number in range(len(works))]

@@ -51,10 +51,10 @@ def training_step(config: BenchmarkConfig) -> TrainingStep:
     step = make_step(FlamingoModel(config.model), optimizer, {"all": 1.0}, layout)
     variables = variable_shapes(config.model)
     state = jax.eval_shape(lambda p: TrainState.create(p, optimizer), variables["params"])
-    frozen = by_layer(layout.abstract(variables["frozen"]), config.model, layout)
+    shapes = by_layer(layout.abstract(variables["frozen"]), config.model, layout)
     inputs = jax.device_put({"all": _inputs(config)}, layout.batch)
     began = time.perf_counter()
-    step.compile(layout.abstract(state), frozen, inputs)
+    step.compile(layout.abstract(state), shapes, inputs)
     compile_s = time.perf_counter() - began
     drawn = layout.place(random_variables(config))
     state = layout.place(TrainState.create(drawn["params"], optimizer))
