@@ -68,8 +68,8 @@ def schedule(peak: float, config: OptimizerConfig, steps: int) -> optax.Schedule
     return optax.join_schedules(parts, boundaries)
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run of `steps` steps."""
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of a run of `steps` steps; `update` takes the gradient's global `norm`, too."""
 
     def adamw(rate: float, decay: float) -> optax.GradientTransformation:
         # Norm scales and biases are vectors; decay is for matrices (stacked ones have more axes).
@@ -83,16 +83,21 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         "gates": adamw(config.gate_learning_rate, 0.0),
         "language": adamw(config.learning_rate, config.weight_decay),
     }
-    clip = optax.stateless(lambda grads, _: clipped(grads, config.clip_norm))
-    return optax.chain(clip, optax.multi_transform(groups, labels))
+
+    def clip(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        del params
+        return clipped(updates, config.clip_norm, extra.get("norm")), state
+
+    first = optax.GradientTransformationExtraArgs(optax.identity().init, clip)
+    return optax.with_extra_args_support(optax.chain(first, optax.multi_transform(groups, labels)))
 
 
-def clipped(grads: Any, bound: float) -> Any:
-    """Gradients scaled down to a global norm of at most `bound`.
+def clipped(grads: Any, bound: float, norm: jax.Array | None = None) -> Any:
+    """Gradients scaled down to a global norm of at most `bound`; theirs is `norm`, if it is known.
 
     By one multiply: optax divides, which XLA does for all gradients at once and keeps.
     """
-    scale = jnp.minimum(1.0, bound / optax.global_norm(grads))
+    scale = jnp.minimum(1.0, bound / (optax.global_norm(grads) if norm is None else norm))
     return jax.tree.map(lambda grad: grad * scale.astype(grad.dtype), grads)
 
 

@@ -167,11 +167,11 @@ def update(
     state: TrainState, optimizer: optax.GradientTransformation, grads: Any, loss: Array
 ) -> tuple[TrainState, dict[str, Array]]:
     """The state after a gradient, unchanged but for its counts if that is not finite; metrics."""
-    norm = optax.global_norm(grads)
+    norm, optimizer = optax.global_norm(grads), optax.with_extra_args_support(optimizer)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
     def take() -> tuple[Any, Any]:
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, norm=norm)
         return optax.apply_updates(state.params, updates), opt_state
 
     # With `where` in its place XLA copies Adam's moments, to read the old ones after the new ones.
